@@ -1,0 +1,25 @@
+"""The one error that means "the user can mend this": bad input, found at the border."""
+
+
+class InputError(ValueError):
+    """Input that ristune refuses, with all a user needs to mend it.
+
+    Commands print the message and exit with status 2; anything else is a failure of the run.
+
+    Args:
+        name: what is wrong: a config path, an option, a file.
+        value: what was given.
+        rule: what is required of it.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, name: str, value: object, rule: str, remedy: str) -> None:
+        super().__init__(f"{name}: got {value!r}; {rule}; {remedy}")
+        self.name = name
+        self.value = value
+        self.rule = rule
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
+        """Pickle by fields, so that the error crosses a process boundary whole."""
+        return (InputError, (self.name, self.value, self.rule, self.remedy))
