@@ -1,0 +1,1 @@
+"""Datasets: format, storage, order, stream; knows no task and no trainer."""

@@ -1,0 +1,147 @@
+"""A JSON document read with checks: every complaint names the place it came from."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ristune.errors import InputError
+
+REMEDY = "give a dataset that this version of ristune wrote, or write the dataset again"
+
+
+def canonical_json(value: object) -> bytes:
+    """The one byte form of a JSON value: sorted keys, no spaces, ASCII, no NaN or infinity.
+
+    Args:
+        value: anything `json` can write.
+
+    Returns:
+        The ASCII bytes, without a final newline.
+
+    Raises:
+        TypeError: a value has no JSON form.
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii")
+
+
+def parse_json(data: bytes, name: str) -> "Node":
+    """Read a JSON document.
+
+    Args:
+        data: the stored bytes.
+        name: the file, as it is to be named in errors.
+
+    Raises:
+        InputError: the bytes are not JSON, or hold NaN or an infinity.
+    """
+    try:
+        value: object = json.loads(data, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise InputError(name, _excerpt(data), f"a JSON document is required ({error})", REMEDY) from error
+    return Node(name, "", value)
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _excerpt(data: bytes) -> str:
+    text = data[:40].decode("utf-8", errors="replace")
+    return text if len(data) <= 40 else text + "..."
+
+
+def _brief(value: object) -> object:
+    """A value as an error shows it: of containers only the first keys, or the length."""
+    if isinstance(value, dict):
+        return [*list(value)[:8], "..."] if len(value) > 8 else list(value)
+    return f"a list of {len(value)}" if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value of a JSON document, with the way to it.
+
+    Attributes:
+        document: the file, as errors name it.
+        path: the way to the value, such as `splits.train.rows`; empty at the root.
+        value: what `json` read.
+    """
+
+    document: str
+    path: str
+    value: object
+
+    def error(self, rule: str) -> InputError:
+        """The error that says this value breaks `rule`."""
+        name = f"{self.document}: {self.path}" if self.path else self.document
+        return InputError(name, _brief(self.value), rule, REMEDY)
+
+    def members(self) -> dict[str, "Node"]:
+        """The values of a JSON object by name.
+
+        Raises:
+            InputError: it is not an object.
+        """
+        if not isinstance(self.value, dict):
+            raise self.error("a JSON object is required")
+        prefix = f"{self.path}." if self.path else ""
+        return {key: Node(self.document, f"{prefix}{key}", value) for key, value in self.value.items()}
+
+    def fields(self, *names: str) -> Iterator["Node"]:
+        """The values of a JSON object that has exactly these names, in the order asked for.
+
+        Raises:
+            InputError: it is not an object, or a name is missing or unknown.
+        """
+        members = self.members()
+        for name in names:
+            if name not in members:
+                raise self.error(f"the key {name!r} is required")
+        for name in members:
+            if name not in names:
+                raise members[name].error(f"unknown key; the keys are {', '.join(names)}")
+        return (members[name] for name in names)
+
+    def elements(self) -> list["Node"]:
+        """The values of a JSON array.
+
+        Raises:
+            InputError: it is not an array.
+        """
+        if not isinstance(self.value, list):
+            raise self.error("a JSON array is required")
+        return [Node(self.document, f"{self.path}[{i}]", value) for i, value in enumerate(self.value)]
+
+    def text(self) -> str:
+        """The value as a string.
+
+        Raises:
+            InputError: it is not a string.
+        """
+        if not isinstance(self.value, str):
+            raise self.error("a string is required")
+        return self.value
+
+    def integer(self, minimum: int = 0) -> int:
+        """The value as an integer.
+
+        Raises:
+            InputError: it is not an integer, or is below `minimum`.
+        """
+        # JSON's true would pass as an int: bool is a subclass of it.
+        if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < minimum:
+            raise self.error(f"an integer of at least {minimum} is required")
+        return self.value
+
+    def number(self) -> float:
+        """The value as a number, an integer left as it is so that it is written back unchanged.
+
+        Raises:
+            InputError: it is not a number.
+        """
+        if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
+            raise self.error("a number is required")
+        return self.value
