@@ -1,0 +1,1 @@
+"""The shared trainer: knows no task, no data format, no scheduler."""

@@ -1,0 +1,71 @@
+"""The seam: what a user's own task offers, and what the trainer needs of its data."""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+Output = Tensor | Mapping[str, Tensor]
+
+
+class Task(Protocol):
+    """One learning problem: a network, its loss and its validation metrics.
+
+    No inheritance is needed. A task is built from its YAML (`task: {_target_: ..., name: ...}`), and
+    finds the dataset's columns in the batch under their names, leading dimension B.
+    """
+
+    network: nn.Module
+
+    def loss(self, output: Output, batch: Batch) -> Mapping[str, Tensor]:
+        """Named, weighted loss terms, each a scalar; the trainer sums them.
+
+        Args:
+            output: what the network returned, its floating tensors in FP32.
+            batch: columns and what `prepare` added, in FP32 / complex64.
+        """
+        ...
+
+    def metrics(self, output: Output, batch: Batch) -> Mapping[str, Tensor]:
+        """Validation metrics by name, one value a sample, [B]; the trainer averages them."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """Optional hook of a task: inputs and labels derived on the device."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Derive inputs and labels in FP32, outside autocast; the same call in training and validation."""
+        ...
+
+
+@runtime_checkable
+class Attaches(Protocol):
+    """Optional hook of a task: it is shown the dataset once, before the first batch."""
+
+    def attach(self, dataset: object) -> None:
+        """Read constants (codebooks, statistics) from the dataset.
+
+        Raises:
+            InputError: if the dataset does not fit the task.
+        """
+        ...
+
+
+class Batches(Protocol):
+    """A split as the trainer sees it."""
+
+    @property
+    def rows(self) -> int:
+        """Samples in one epoch."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches in one epoch."""
+        ...
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, on the trainer's device, every sample exactly once."""
+        ...
