@@ -1,0 +1,1 @@
+"""Near-field localisation with a reconfigurable intelligent surface: the first task."""

@@ -1,0 +1,164 @@
+"""Tables of a trained network beside the floor, the best constant, the sample covariance and the oracle."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ristune.nearfield.covariance import (
+    Grid,
+    blend,
+    build_grid,
+    identity,
+    predicted_covariance,
+    sample_covariance,
+)
+from ristune.nearfield.geometry import Geometry, cosines
+from ristune.nearfield.loss import prediction
+from ristune.nearfield.metrics import GATE_DEG, Score, score
+from ristune.nearfield.music import Estimates, music
+
+Batch = dict[str, Tensor]
+Rows = list[dict[str, Any]]
+# The search grid is this many times finer in u and v than the network's.
+SEARCH_REFINEMENT = 2
+NMSE_ROWS = {
+    "nmse_floor": "floor: R = I",
+    "nmse_constant": "best constant",
+    "nmse_samp": "R_samp (ridge)",
+    "nmse_pred": "network R_pred",
+    "nmse_blend": "network R_blend",
+}
+
+
+class Evaluated(Protocol):
+    """What is needed of the task."""
+
+    geometry: Geometry
+    grid: Grid
+    beta: float
+
+    @property
+    def field_of_view(self) -> Any:
+        """Bounds of the estimates."""
+        ...
+
+    def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Covariance errors by name, [B]."""
+        ...
+
+
+def evaluate(
+    task: Evaluated, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Tensor, Batch]], scenes: int
+) -> dict[str, Rows]:
+    """Measure a network on a split.
+
+    Args:
+        task: the task.
+        batches: the split.
+        predict: a batch to the network's output and the prepared batch.
+        scenes: how many are localised; the covariance errors use every one.
+
+    Returns:
+        Rows by table title: covariance NMSE by K, and localisation by near-field MUSIC told the true K.
+    """
+    errors: dict[str, list[Tensor]] = defaultdict(list)
+    counts: list[Tensor] = []
+    located: dict[str, list[Estimates]] = defaultdict(list)
+    truths: list[Tensor] = []
+    search = Search(task)
+    left = scenes
+    for batch in batches:
+        output, prepared = predict(batch)
+        for name, values in task.metrics(output, prepared).items():
+            errors[name].append(values.cpu())
+        counts.append(prepared["num_sources"].cpu())
+        if left > 0:
+            some = {name: values[:left] for name, values in prepared.items()}
+            for name, found in search.locate(output[:left], some).items():
+                located[name].append(found)
+            truths.append(true_points(some).cpu())
+            left -= len(truths[-1])
+    num_sources = torch.cat(counts)
+    tables = {f"covariance NMSE, {len(num_sources)} scenes": _error_rows(errors, num_sources)}
+    truth = torch.cat(truths)
+    title = (
+        f"near-field MUSIC told the true K, {len(truth)} scenes, hits within {GATE_DEG:g} deg; "
+        "of the hits: RMSE az, el [deg], range [m], medians ~"
+    )
+    tables[title] = [
+        {"covariance": name, **_score(found, truth, num_sources).row()} for name, found in located.items()
+    ]
+    return tables
+
+
+def true_points(batch: Batch) -> Tensor:
+    """(u, v, w) of the true sources, [B, K_max, 3]; absent ones have w = 0."""
+    distance = batch["range"]
+    inverse = torch.where(distance > 0, 1 / torch.where(distance > 0, distance, 1.0), 0.0)
+    return cosines(batch["azimuth"], batch["elevation"], inverse)
+
+
+class Search:
+    """Near-field MUSIC on every covariance that is compared, with one fixed search grid."""
+
+    def __init__(self, task: Evaluated) -> None:
+        w, v, u = task.grid.shape
+        limits = task.field_of_view.limits()
+        shape = (w, SEARCH_REFINEMENT * v, SEARCH_REFINEMENT * u)
+        self._task = task
+        self._grid = build_grid(task.geometry, shape, limits)
+        bounds = torch.tensor([limits[2], limits[1], limits[0]])
+        self._low, self._high = bounds.unbind(1)
+
+    def locate(self, output: Tensor, batch: Batch) -> dict[str, Estimates]:
+        """Estimates by name of the covariance, for the scenes of a prepared batch."""
+        task = self._task
+        sample = sample_covariance(batch["snapshots"])
+        predicted = predicted_covariance(prediction(output), task.grid)
+        untrained = predicted_covariance(identity(len(output), task.grid), task.grid)
+        candidates = {
+            "floor: blend of R = I": blend(untrained, sample, task.beta),
+            "R_samp (ridge)": sample,
+            "network R_pred": predicted,
+            "network R_blend": blend(predicted, sample, task.beta),
+            "ORACLE R_true": batch["factor"] @ batch["factor"].mH,
+        }
+        return {name: self.music(covariance, batch["num_sources"]) for name, covariance in candidates.items()}
+
+    def music(self, covariance: Tensor, num_sources: Tensor) -> Estimates:
+        """Sources of covariances, [B, N, N], told how many there are."""
+        device = covariance.device
+        found = music(
+            covariance,
+            num_sources,
+            self._grid.to(device),
+            self._task.geometry,
+            self._low.to(device),
+            self._high.to(device),
+        )
+        return Estimates(found.points.cpu(), found.found.cpu())
+
+
+def _score(found: list[Estimates], truth: Tensor, num_sources: Tensor) -> Score:
+    # Batches differ in their largest K: pad to the widest before they are joined.
+    most = max(part.points.shape[1] for part in found)
+    pad = torch.nn.functional.pad
+    joined = Estimates(
+        torch.cat([pad(part.points, (0, 0, 0, most - part.points.shape[1])) for part in found]),
+        torch.cat([pad(part.found, (0, most - part.found.shape[1])) for part in found]),
+    )
+    return score(joined, truth, num_sources)
+
+
+def _error_rows(errors: dict[str, list[Tensor]], num_sources: Tensor) -> Rows:
+    rows: Rows = []
+    for name, title in NMSE_ROWS.items():
+        values = torch.cat(errors[name])
+        row: dict[str, Any] = {"covariance": title, "all": values.mean().item()}
+        for k in sorted(set(num_sources.tolist())):
+            row[f"K = {k}"] = values[num_sources == k].mean().item()
+        rows.append(row)
+    return rows

@@ -1,0 +1,212 @@
+"""The near-field task: recover the covariance at the surface from coded snapshots at a base station."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ristune.errors import InputError
+from ristune.nearfield import evaluation
+from ristune.nearfield.channel import code_values
+from ristune.nearfield.covariance import (
+    Moments,
+    Prediction,
+    beamspace,
+    build_grid,
+    identity,
+    moments,
+    nmse,
+    normalise,
+    ridge_parameter,
+    ridge_snapshots,
+)
+from ristune.nearfield.geometry import Geometry
+from ristune.nearfield.loss import check_weights, loss_terms, prediction
+from ristune.nearfield.network import BeamspaceNetwork
+from ristune.nearfield.scene import covariance_factor
+
+Batch = dict[str, Tensor]
+LABELS = ("azimuth", "elevation", "range", "power", "phase")
+# Enough scenes for the best constant: its error falls as 1 / count.
+CONSTANT_SCENES = 4096
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """Where sources are looked for: bounds of the grid and of every estimate.
+
+    Args:
+        azimuth_deg: lower and upper bound, degrees.
+        elevation_deg: the same for elevation.
+        range_m: the same for range, metres.
+    """
+
+    azimuth_deg: Sequence[float]
+    elevation_deg: Sequence[float]
+    range_m: Sequence[float]
+
+    def limits(self) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+        """Bounds by w = 1 / range (1 / metre), v and u."""
+        u = (math.sin(math.radians(self.azimuth_deg[0])), math.sin(math.radians(self.azimuth_deg[1])))
+        v = (math.sin(math.radians(self.elevation_deg[0])), math.sin(math.radians(self.elevation_deg[1])))
+        return (1 / self.range_m[1], 1 / self.range_m[0]), v, u
+
+
+class Dataset(Protocol):
+    """What the task needs of a dataset."""
+
+    @property
+    def uri(self) -> str:
+        """Where it lies."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What it was drawn from."""
+        ...
+
+    def rows(self, split: str) -> int:
+        """Samples of a split."""
+        ...
+
+    def table(self, name: str) -> Mapping[str, Tensor]:
+        """A side table, whole."""
+        ...
+
+    def split(self, name: str, columns: Sequence[str], limit: int | None) -> Mapping[str, Tensor]:
+        """Columns of the first `limit` rows of a split."""
+        ...
+
+
+class NearFieldTask:
+    """Network, loss and metrics of the near-field localisation task.
+
+    Args:
+        geometry: the surface; the dataset's must equal it.
+        field_of_view: bounds of the grid.
+        grid: points by 1 / range, v and u.
+        network: arguments of `BeamspaceNetwork`.
+        loss: weights by term.
+        beta: weight of the prediction in R_blend.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        field_of_view: FieldOfView,
+        grid: Sequence[int],
+        network: Mapping[str, int],
+        loss: Mapping[str, float],
+        beta: float,
+    ) -> None:
+        check_weights(loss)
+        if not 0 <= beta <= 1:
+            raise InputError("task.beta", beta, "it must be in [0, 1]", "set task.beta")
+        if len(grid) != 3 or min(grid) < 2:
+            raise InputError(
+                "task.grid", list(grid), "it must be three counts of at least 2", "set task.grid"
+            )
+        self.geometry = geometry
+        self.field_of_view = field_of_view
+        self.grid = build_grid(geometry, (grid[0], grid[1], grid[2]), field_of_view.limits())
+        self.network = BeamspaceNetwork(self.grid.shape, **network)
+        self.weights = dict(loss)
+        self.beta = beta
+        self._codes = torch.empty(0)
+        self._constant = torch.empty(0)
+        self._source_model = "iid"
+
+    def attach(self, dataset: Dataset) -> None:
+        """Take codebooks and source model from the dataset, and the best constant from its training labels.
+
+        Raises:
+            InputError: if it was drawn for another surface.
+        """
+        stored, wanted = dict(dataset.parameters.get("geometry", {})), asdict(self.geometry)
+        if stored != wanted:
+            raise InputError(
+                "data.uri",
+                dataset.uri,
+                f"its surface must be the task's: the manifest has {stored}, the task {wanted}",
+                "give task.geometry those values, or another data.uri to simulate a dataset for this surface",
+            )
+        self._source_model = str(dataset.parameters["scene"]["source_model"])
+        self._codes = torch.from_numpy(code_values(dataset.table("codebooks")["phase"].numpy()))
+        count = min(CONSTANT_SCENES, dataset.rows("train"))
+        self._constant = self._best_constant(dataset.split("train", columns=LABELS, limit=count))
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Ridge snapshots, their beamspace map and the factor of the true covariance, in FP32.
+
+        Adds `snapshots` [B, L, N], `sample_map` [B, G] (divided by N), `ridge` [B], `factor` [B, N, K].
+        """
+        device = batch["y"].device
+        self._to(device)
+        y = torch.view_as_complex(batch["y"])
+        h = torch.view_as_complex(batch["h"].float())
+        ridge = ridge_parameter(y, h, batch["noise_var"])
+        codes = self._codes[batch["codebook"].long()]
+        snapshots = normalise(ridge_snapshots(y, h, codes, ridge))
+        return {
+            **batch,
+            "snapshots": snapshots,
+            "sample_map": beamspace(snapshots, self.grid) / self.geometry.size,
+            "ridge": ridge / self.geometry.size,
+            "factor": self._factor(batch),
+        }
+
+    def loss(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Weighted covariance errors of the network's logits, [B, G + 1]."""
+        return loss_terms(self._moments(prediction(output), batch), self.weights, self.beta)
+
+    def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """NMSE of R_pred and R_blend, and of R_samp, R = I and the best constant beside them; [B] each."""
+        of = self._moments(prediction(output), batch)
+        floor = self._moments(identity(len(output), self.grid), batch)
+        return {
+            "nmse_pred": nmse(of, 1.0),
+            "nmse_blend": nmse(of, self.beta),
+            "nmse_samp": nmse(of, 0.0),
+            "nmse_floor": nmse(floor, 1.0),
+            "nmse_constant": self._constant_error(batch["factor"], of.true_true),
+        }
+
+    def evaluate(
+        self, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Tensor, Batch]], scenes: int
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Tables of a test split; see `ristune.nearfield.evaluation`."""
+        return evaluation.evaluate(self, batches, predict, scenes)
+
+    def _moments(self, predicted: Prediction, batch: Batch) -> Moments:
+        sample_map = batch["sample_map"] * self.geometry.size
+        return moments(predicted, self.grid, batch["factor"], batch["snapshots"], sample_map)
+
+    def _factor(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return covariance_factor(
+            batch["azimuth"],
+            batch["elevation"],
+            batch["range"],
+            batch["power"],
+            batch["phase"],
+            self.geometry,
+            self._source_model,
+        )
+
+    def _best_constant(self, labels: Mapping[str, Tensor]) -> Tensor:
+        """The matrix of least mean NMSE: the mean of R weighted by 1 / ||R||^2, [N, N]."""
+        factor = self._factor(labels)
+        weight = 1 / (factor.mH @ factor).abs().square().sum(dim=(1, 2))
+        flat = (factor * weight.sqrt()[:, None, None]).transpose(0, 1).flatten(1)
+        return (flat @ flat.mH) / weight.sum()
+
+    def _constant_error(self, factor: Tensor, true_true: Tensor) -> Tensor:
+        cross = (factor.conj() * (self._constant @ factor)).real.sum(dim=(1, 2))
+        return (self._constant.abs().square().sum() - 2 * cross + true_true) / true_true
+
+    def _to(self, device: torch.device) -> None:
+        if self._codes.device != device:
+            self._codes, self._constant = self._codes.to(device), self._constant.to(device)
+        self.grid = self.grid.to(device)
