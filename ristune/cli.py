@@ -1,0 +1,99 @@
+"""What the commands share: arguments and overrides in any order, and exit codes."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ristune.config import Config, compose
+from ristune.errors import InputError
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are InputErrors' kin: message on stderr, exit 2, options anywhere."""
+
+    def __init__(self, command: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=f"python -m ristune.{command}",
+            description=description,
+            epilog=f"examples:\n{examples}\n\n"
+            "overrides: GROUP=CHOICE or PATH=VALUE, anywhere on the line, later ones first; "
+            "--show-config prints every path.\n"
+            "exit status: 0 done, 1 the run failed, 2 bad input, 130 interrupted.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("overrides", nargs="*", metavar="PATH=VALUE", help="overrides of the configuration")
+        self.add_argument(
+            "--config-dir",
+            action="append",
+            default=[],
+            metavar="DIR",
+            help="folder with YAML groups of your own (task/, space/, ...); may be repeated",
+        )
+        self.add_argument(
+            "--show-config", action="store_true", help="print the resolved configuration and exit"
+        )
+
+
+def at_least_one(text: str) -> int:
+    """An integer from 1, as an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: saying the rule.
+    """
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; it must be an integer of at least 1")
+    return int(text)
+
+
+def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Run a command's main: bad input and Ctrl-C end with one message and their exit status."""
+    try:
+        return main(sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def configure(arguments: argparse.Namespace, more: Sequence[str] = ()) -> Config:
+    """The configuration of a command line.
+
+    Args:
+        arguments: as parsed by `Parser`.
+        more: overrides that come before the command line's.
+    """
+    return compose([*more, *arguments.overrides], arguments.config_dir)
+
+
+def ensure_directory(option: str, directory: Path) -> Path:
+    """Make an output folder now, so that an output that cannot be written is known before any work.
+
+    Raises:
+        InputError: if it cannot be made or written.
+    """
+    probe = directory / ".ristune-writable"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            option,
+            str(directory),
+            f"it must be a folder that can be written ({error.strerror})",
+            "choose another",
+        ) from error
+    return directory
+
+
+def show(values: dict[str, Any]) -> str:
+    """The configuration as YAML."""
+    import yaml
+
+    return yaml.safe_dump(values, sort_keys=False)

@@ -1,0 +1,300 @@
+"""YAML groups, command line and one trial's values to a plain, typed Config.
+
+This module alone knows hydra. It refuses unknown paths and wrong types, and says what was meant.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import hydra.utils
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import ristune
+from ristune.data.config import DataConfig
+from ristune.errors import InputError
+from ristune.tracking import TrackingConfig
+from ristune.training.config import OptimizerConfig, TrainingConfig, require
+
+# Text that needs no quotes: it cannot be read as a number, a truth value, null, a list or a mapping.
+_BARE_TEXT = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*", re.IGNORECASE)
+SAMPLERS = ("tpe", "random")
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """The group `sweep`."""
+
+    sampler: str
+    startup_trials: int
+    seed: int
+    grace: int
+    reduction: int
+    concurrency: int
+    cpus_per_trial: int
+    gpu_per_trial: float
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            InputError: naming the first value out of its range.
+        """
+        require(self.sampler in SAMPLERS, "sweep.sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        require(self.startup_trials >= 1, "sweep.startup_trials", self.startup_trials, "at least 1")
+        require(self.grace >= 1, "sweep.grace", self.grace, "at least 1")
+        require(self.reduction >= 2, "sweep.reduction", self.reduction, "at least 2")
+        require(self.concurrency >= 0, "sweep.concurrency", self.concurrency, "0 (auto) or more")
+        require(self.cpus_per_trial >= 0, "sweep.cpus_per_trial", self.cpus_per_trial, "0 (auto) or more")
+        require(0 < self.gpu_per_trial <= 1, "sweep.gpu_per_trial", self.gpu_per_trial, "in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything one trial, or one sweep, is told.
+
+    Attributes:
+        task: constructor (`_target_`) and arguments of the task; `name` and `objective` are for ristune.
+        simulator: the same for what draws the dataset; None where the task has none.
+        space: distributions by configuration path.
+        source: the composed configuration before interpolation, plain values; crosses processes.
+        overrides: the overrides it was composed from.
+        config_dirs: the folders of the user's own groups, absolute.
+    """
+
+    task: Mapping[str, Any]
+    simulator: Mapping[str, Any] | None
+    data: DataConfig
+    training: TrainingConfig
+    optimizer: OptimizerConfig
+    space: Mapping[str, Any]
+    sweep: SweepConfig
+    tracking: TrackingConfig
+    seed: int
+    output: str
+    source: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    config_dirs: tuple[str, ...]
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as plain values, interpolations resolved: what is stored and printed."""
+        return _plain(OmegaConf.create(dict(self.source)))
+
+    def with_values(self, values: Mapping[str, Any]) -> "Config":
+        """The configuration of one trial.
+
+        Args:
+            values: new values by configuration path.
+
+        Raises:
+            InputError: if a path is not in the configuration or a value has another type.
+        """
+        node = OmegaConf.create(dict(self.source))
+        for path, value in values.items():
+            check_value(self.source, path, value)
+            OmegaConf.update(node, path, value)
+        overrides = (*self.overrides, *(f"{path}={literal(value)}" for path, value in values.items()))
+        return _typed(node, overrides, self.config_dirs)
+
+
+def config_dir() -> Path:
+    """The folder of the YAML groups, in a checkout and in an installed wheel."""
+    package = Path(ristune.__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = ()) -> Config:
+    """Compose the configuration.
+
+    Args:
+        overrides: `path=value` and `group=choice`, later ones first.
+        config_dirs: folders with groups of the user's own, searched before ristune's.
+
+    Raises:
+        InputError: on an unknown group choice, an unknown path, or a value of another type.
+    """
+    for directory in config_dirs:
+        if not Path(directory).is_dir():
+            raise InputError("--config-dir", str(directory), "it must be a folder", "check the path")
+    parsed = [_parse(text) for text in overrides]
+    directories = [str(Path(directory).resolve()) for directory in config_dirs]
+    search = [f"file://{directory}" for directory in directories]
+    path = [f"hydra.searchpath=[{','.join(search)}]"] if search else []
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        # Group choices first: they give the paths that exist, and the types of their values.
+        choices = [o for o in parsed if _is_choice(o)]
+        base = _hydra([*path, *(o.input_line or "" for o in choices)])
+        known = cast(dict[str, Any], OmegaConf.to_container(base, resolve=False))
+        for override in parsed:
+            if not _is_choice(override):
+                check_value(known, override.key_or_group, override.value())
+        node = _hydra([*path, *overrides])
+    return _typed(node, tuple(overrides), tuple(directories))
+
+
+def build(spec: Mapping[str, Any]) -> Any:
+    """Construct the object that a spec with `_target_` describes; `name` and `objective` are not passed.
+
+    Raises:
+        InputError: if the target cannot be found, or refuses its arguments.
+    """
+    arguments = {key: value for key, value in spec.items() if key not in ("name", "objective")}
+    try:
+        return hydra.utils.instantiate(arguments, _convert_="all")
+    except HydraException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from error
+        raise InputError(
+            "_target_",
+            str(spec.get("_target_")),
+            f"it must be an importable class that takes its YAML's arguments ({error.__cause__ or error})",
+            "correct the name or the arguments in the task's or simulator's YAML",
+        ) from error
+
+
+def check_value(known: Mapping[str, Any], path: str, value: Any) -> None:
+    """Refuse a path that is not in the configuration, and a value of another kind than the one there.
+
+    Raises:
+        InputError: naming the nearest known path, or the kind wanted.
+    """
+    paths = _paths(known)
+    if path not in paths:
+        close = difflib.get_close_matches(path, paths, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else "see `--show-config` for every path"
+        raise InputError("override", path, "it must be a path of the configuration", remedy)
+    default = paths[path]
+    wanted = _kind(default)
+    if (
+        wanted is not None
+        and _kind(value) != wanted
+        and not (wanted == "number" and _kind(value) == "integer")
+    ):
+        raise InputError(
+            path, value, f"it must be of the kind {wanted}, as {default!r} is", "give such a value"
+        )
+
+
+def _paths(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found[f"{prefix}{key}"] = value
+        if isinstance(value, Mapping):
+            found.update(_paths(value, f"{prefix}{key}."))
+    return found
+
+
+def _kind(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value.startswith("${")):
+        return None
+    for kind, types in (("truth value", bool), ("integer", int), ("number", float), ("text", str)):
+        if isinstance(value, types):
+            return kind
+    return "mapping" if isinstance(value, Mapping) else "list"
+
+
+def _parse(text: str) -> Override:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise InputError(
+            "override", text, "it must read path=value or group=choice", "see `--help` for examples"
+        ) from error
+    if override.is_add() or override.is_delete() or override.is_sweep_override():
+        raise InputError(
+            "override",
+            text,
+            "it must set one existing path to one value",
+            "write path=value; a sweep is a space",
+        )
+    return override
+
+
+def _is_choice(override: Override) -> bool:
+    group = config_dir() / override.key_or_group
+    return "." not in override.key_or_group and group.is_dir()
+
+
+def _hydra(overrides: Sequence[str]) -> DictConfig:
+    try:
+        node: DictConfig = hydra_compose("config", overrides=list(overrides))
+        return node
+    except (ConfigCompositionException, HydraException) as error:
+        text = " ".join(str(error).split())
+        raise InputError(
+            "configuration",
+            " ".join(overrides),
+            f"it must compose ({text})",
+            "correct the choice or the YAML",
+        ) from error
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise InputError(
+            "configuration",
+            error.full_key,
+            f"it must resolve ({error.msg})",
+            "correct the YAML or set the value",
+        ) from error
+
+
+def _section(section: type[Section], name: str, values: Mapping[str, Any]) -> Section:
+    known = {field.name for field in fields(section)}  # type: ignore[arg-type]
+    for key in [*sorted(set(values) - known), *sorted(known - set(values))]:
+        rule = "it must be one of " + ", ".join(sorted(known))
+        raise InputError(f"{name}.{key}", values.get(key), rule, f"correct the YAML of the group {name!r}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(section), dict(values))
+    except OmegaConfBaseException as error:
+        raise InputError(
+            f"{name}.{error.full_key}",
+            values.get(error.full_key or ""),
+            error.msg or "",
+            "give a value of that type",
+        ) from error
+    return section(**cast(dict[str, Any], OmegaConf.to_container(merged)))
+
+
+def _typed(node: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Config:
+    source = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
+    plain = _plain(node)
+    return Config(
+        task=plain["task"],
+        simulator=plain.get("simulator"),
+        data=_section(DataConfig, "data", plain["data"]),
+        training=_section(TrainingConfig, "training", plain["training"]),
+        optimizer=_section(OptimizerConfig, "optimizer", plain["optimizer"]),
+        space=plain["space"],
+        sweep=_section(SweepConfig, "sweep", plain["sweep"]),
+        tracking=_section(TrackingConfig, "tracking", plain["tracking"]),
+        seed=plain["seed"],
+        output=plain["output"],
+        source=source,
+        overrides=overrides,
+        config_dirs=config_dirs,
+    )
+
+
+def literal(value: Any) -> str:
+    """A value as an override spells it; floats in full, so that it reproduces the trial."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and not _BARE_TEXT.fullmatch(value):
+        # Hydra's grammar: a quote is escaped by a backslash, and backslashes only before a quote.
+        escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+        return f"'{escaped}'"
+    return "null" if value is None else repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,139 @@
+"""Command: measure a checkpoint on a dataset's test split."""
+
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ristune import cli
+from ristune.config import Config, compose
+from ristune.data.stream import Stream, open_dataset
+from ristune.training import checkpoint
+from ristune.training.step import forward, resolve_device, resolve_precision
+from ristune.training.task import Batch, Output, Task
+from ristune.trial import build_task
+
+EXAMPLES = """\
+  python -m ristune.evaluate --checkpoint runs/NAME/best
+  python -m ristune.evaluate --checkpoint runs/NAME/best --split val --scenes 500 --out tables.json"""
+
+Predict = Callable[[Batch], tuple[Output, Batch]]
+Tables = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@runtime_checkable
+class Evaluates(Protocol):
+    """Optional hook of a task: its own tables."""
+
+    def evaluate(self, batches: Iterable[Batch], predict: Predict, scenes: int) -> Tables:
+        """Rows by table title; the first column of a row is its name."""
+        ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m ristune.evaluate`."""
+    return cli.run(_main, argv)
+
+
+def evaluate(config: Config, directory: Path, split: str, scenes: int) -> Tables:
+    """Load a checkpoint strictly and measure it by the task's own hook, or by its metrics.
+
+    Raises:
+        InputError: if checkpoint, dataset and configuration do not fit.
+    """
+    device = resolve_device(config.training.device)
+    precision = resolve_precision(config.training.precision, device)
+    dataset = open_dataset(config.data.uri)
+    task = build_task(config, dataset)
+    checkpoint.load(directory).load_into(task.network)
+    task.network.to(device).eval()
+    stream = Stream(dataset, split, config.training.batch_size, seed=0, shuffle=False, device=device)
+    predict = partial(_predict, task, precision, device)
+    if isinstance(task, Evaluates):
+        return task.evaluate(stream.epoch(0), predict, scenes)
+    return {f"metrics, {stream.rows} samples of {split}": [_means(task, stream.epoch(0), predict)]}
+
+
+def _predict(task: Task, precision: str, device: torch.device, batch: Batch) -> tuple[Output, Batch]:
+    with torch.no_grad():
+        return forward(task, batch, precision, device)
+
+
+def _means(task: Task, batches: Iterable[Batch], predict: Predict) -> dict[str, Any]:
+    values: dict[str, list[torch.Tensor]] = defaultdict(list)
+    for batch in batches:
+        output, prepared = predict(batch)
+        for name, value in task.metrics(output, prepared).items():
+            values[name].append(value.cpu())
+    return {"": "network", **{name: torch.cat(parts).mean().item() for name, parts in values.items()}}
+
+
+def render(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of rows that share their keys."""
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else _figure(value) for value in row.values()))
+    return table
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = cli.Parser("evaluate", "Measure a checkpoint beside what it must beat.", EXAMPLES)
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="folder of a checkpoint"
+    )
+    parser.add_argument("--data", metavar="DIR", help="dataset (default: the one it was trained on)")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="test", help="default: test")
+    parser.add_argument(
+        "--scenes", type=cli.at_least_one, default=256, metavar="N", help="samples for costly measures (256)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the tables as JSON")
+    arguments = parser.parse_intermixed_args(argv)
+    state = checkpoint.load(arguments.checkpoint).state
+    config = compose(
+        [
+            *state["overrides"],
+            *([f"data.uri={arguments.data}"] if arguments.data else []),
+            *arguments.overrides,
+        ],
+        [*state["config_dirs"], *arguments.config_dir],
+    )
+    if arguments.show_config:
+        print(cli.show(config.resolved()), end="")
+        return cli.DONE
+    if arguments.out is not None:
+        cli.ensure_directory("--out", arguments.out.parent)
+    console = Console()
+    tables = evaluate(config, arguments.checkpoint, arguments.split, arguments.scenes)
+    for title, rows in tables.items():
+        console.print(render(title, rows))
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(_json(tables), indent=2, allow_nan=False) + "\n")
+        console.print(f"tables written to {arguments.out}", highlight=False)
+    return cli.DONE
+
+
+def _json(tables: Tables) -> dict[str, list[dict[str, Any]]]:
+    def plain(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {title: [{k: plain(v) for k, v in row.items()} for row in rows] for title, rows in tables.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Command: draw a dataset with the task's simulator."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ristune import cli
+from ristune.config import Config, build
+from ristune.data.manifest import MANIFEST, Manifest
+from ristune.data.storage import open_storage
+from ristune.data.stream import open_dataset
+from ristune.data.writer import write_dataset
+from ristune.errors import InputError
+
+EXAMPLES = """\
+  python -m ristune.simulate --out data/nearfield
+  python -m ristune.simulate --out data/small --train 1024 --val 256 --test 256
+  python -m ristune.simulate --out data/rayleigh 'simulator.channel.kappa=[0,0]'"""
+
+
+def simulate(config: Config, uri: str, console: Console) -> Manifest:
+    """Draw a dataset with a progress bar.
+
+    Raises:
+        InputError: if the task has no simulator, the place cannot be written or holds a dataset.
+    """
+    if config.simulator is None:
+        raise InputError(
+            "simulator",
+            None,
+            f"the task {config.task['name']!r} has none, so its dataset must exist",
+            "set data.uri to a dataset, or add simulator/NAME.yaml beside the task's YAML",
+        )
+    simulator = build(config.simulator)
+    sizes: Mapping[str, int] = simulator.sizes
+    columns = (
+        TextColumn("simulating {task.fields[uri]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("simulate", total=sum(sizes.values()), uri=uri)
+        advance: Callable[[int], None] = lambda rows: progress.advance(bar, rows)  # noqa: E731
+        return write_dataset(uri, simulator, sizes, seed=simulator.seed, progress=advance)
+
+
+def ensure_dataset(config: Config, console: Console) -> None:
+    """Simulate the dataset of `data.uri` if it is local and not there; check overrides if it is.
+
+    Raises:
+        InputError: if it is remote and missing, or was drawn with other values than the overrides ask for.
+    """
+    uri = config.data.uri
+    if not open_storage(uri).exists(MANIFEST):
+        console.print(f"{uri} does not exist yet: simulating it", highlight=False)
+        simulate(config, uri, console)
+        return
+    asked = [text for text in config.overrides if text.startswith("simulator.")]
+    if asked and config.simulator is not None:
+        simulator = build(config.simulator)
+        stored = open_dataset(uri).manifest.generator
+        wanted = {"parameters": simulator.parameters(), "seed": simulator.seed}
+        difference = _first_difference(wanted, {"parameters": stored.parameters, "seed": stored.seed})
+        if difference:
+            raise InputError(
+                "data.uri",
+                uri,
+                f"it was simulated with other values than {' '.join(asked)} ({difference})",
+                "give data.uri=NEW_FOLDER to simulate anew, or drop the override",
+            )
+
+
+def _first_difference(wanted: Any, stored: Any, path: str = "") -> str:
+    if isinstance(wanted, Mapping) and isinstance(stored, Mapping):
+        for key in [*wanted, *(k for k in stored if k not in wanted)]:
+            found = _first_difference(wanted.get(key), stored.get(key), f"{path}.{key}" if path else str(key))
+            if found:
+                return found
+        return ""
+    same = list(wanted) == list(stored) if isinstance(wanted, (list, tuple)) else wanted == stored
+    return "" if same else f"{path}: {stored!r} there, {wanted!r} asked"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m ristune.simulate`."""
+    return cli.run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = cli.Parser("simulate", "Draw a dataset with the task's simulator.", EXAMPLES)
+    parser.add_argument("--out", metavar="DIR", help="where to write it (default: data.uri)")
+    for split in ("train", "val", "test"):
+        parser.add_argument(f"--{split}", type=cli.at_least_one, metavar="N", help=f"samples of {split}")
+    arguments = parser.parse_intermixed_args(argv)
+    sizes = {split: getattr(arguments, split) for split in ("train", "val", "test")}
+    config = cli.configure(arguments, [f"simulator.{k}={v}" for k, v in sizes.items() if v is not None])
+    if arguments.show_config:
+        print(cli.show(config.resolved()), end="")
+        return cli.DONE
+    console = Console()
+    uri = arguments.out or config.data.uri
+    manifest = simulate(config, uri, console)
+    size = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
+    rows = {name: split.rows for name, split in manifest.splits.items()}
+    console.print(f"{uri}: {rows}, {size / 1e6:.1f} MB, id {manifest.dataset_id[:12]}", highlight=False)
+    console.print(f"train on it: python -m ristune.train data.uri={uri}", highlight=False)
+    return cli.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""One trial: a Config to a dataset, a task and a trainer, and on to an iterator of records; knows no Ray."""
+
+import math
+import platform
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+import ristune
+from ristune.config import Config, build
+from ristune.data.stream import Dataset, Stream, open_dataset
+from ristune.training import checkpoint
+from ristune.training.record import Record
+from ristune.training.step import resolve_device
+from ristune.training.task import Attaches, Task
+from ristune.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything one training needs, built and checked, not yet started."""
+
+    config: Config
+    dataset: Dataset
+    task: Task
+    trainer: Trainer
+    train: Stream
+    val: Stream
+
+    def run(self, directory: Path | None = None) -> Iterator[Record]:
+        """Train; with a `directory`, keep the best epoch's checkpoint in `directory/best`."""
+        _seed_process(self.config.seed)
+        for record in self.trainer.fit():
+            if directory is not None and record.improved:
+                checkpoint.save(directory / "best", self.task.network, self._state(record))
+            yield record
+
+    def _state(self, record: Record) -> dict[str, Any]:
+        return {
+            "epoch": record.epoch,
+            "objective": record.objective,
+            "val": finite(record.val),
+            "train": finite(record.train),
+            "config": self.config.resolved(),
+            "overrides": list(self.config.overrides),
+            "config_dirs": list(self.config.config_dirs),
+            "dataset_id": self.dataset.dataset_id,
+            "versions": versions(),
+        }
+
+
+def prepare(config: Config) -> Trial:
+    """Open the dataset, build the task, and join them in a trainer.
+
+    Weights are drawn from `config.seed` alone, whatever was drawn before in this process.
+
+    Raises:
+        InputError: if the dataset is missing, damaged or not the task's, or a value is refused.
+    """
+    device = resolve_device(config.training.device)
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    dataset = open_dataset(config.data.uri)
+    task = build_task(config, dataset)
+    train = Stream(
+        dataset,
+        "train",
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        shuffle=True,
+        device=device,
+        limit=config.data.train_limit,
+    )
+    val = Stream(
+        dataset,
+        "val",
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        shuffle=False,
+        device=device,
+        limit=config.data.val_limit,
+    )
+    trainer = Trainer(task, train, val, config.training, config.optimizer, device)
+    return Trial(config, dataset, task, trainer, train, val)
+
+
+def build_task(config: Config, dataset: Dataset) -> Task:
+    """The task of a configuration, its weights drawn from the seed, shown the dataset."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        task: Task = build(config.task)
+    if isinstance(task, Attaches):
+        task.attach(dataset)
+    return task
+
+
+def _seed_process(seed: int) -> None:
+    """Seed what a task's own code may draw from (dropout), lest it depend on an earlier trial of the process."""
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain JSON values: a number that is not finite becomes null, which JSON has and NaN it has not."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    return {
+        "ristune": ristune.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
