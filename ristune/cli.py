@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+from rich.console import Console
+
 from ristune.config import Config, compose
 from ristune.errors import InputError
 
@@ -92,8 +95,11 @@ def ensure_directory(option: str, directory: Path) -> Path:
     return directory
 
 
+def console() -> Console:
+    """Where commands print: nothing is wrapped, coloured or read as markup, so that lines can be copied."""
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
 def show(values: dict[str, Any]) -> str:
     """The configuration as YAML."""
-    import yaml
-
     return yaml.safe_dump(values, sort_keys=False)

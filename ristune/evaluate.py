@@ -11,8 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ristune import cli
@@ -78,9 +76,9 @@ def _means(task: Task, batches: Iterable[Batch], predict: Predict) -> dict[str, 
     return {"": "network", **{name: torch.cat(parts).mean().item() for name, parts in values.items()}}
 
 
-def render(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def render(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table of rows that share their keys."""
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for index, name in enumerate(rows[0]):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
@@ -118,13 +116,13 @@ def _main(argv: Sequence[str]) -> int:
         return cli.DONE
     if arguments.out is not None:
         cli.ensure_directory("--out", arguments.out.parent)
-    console = Console()
+    console = cli.console()
     tables = evaluate(config, arguments.checkpoint, arguments.split, arguments.scenes)
     for title, rows in tables.items():
-        console.print(render(title, rows))
+        console.print(title, render(rows), sep="\n")
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(_json(tables), indent=2, allow_nan=False) + "\n")
-        console.print(f"tables written to {arguments.out}", highlight=False)
+        console.print(f"tables written to {arguments.out}")
     return cli.DONE
 
 

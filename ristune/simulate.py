@@ -56,7 +56,7 @@ def ensure_dataset(config: Config, console: Console) -> None:
     """
     uri = config.data.uri
     if not open_storage(uri).exists(MANIFEST):
-        console.print(f"{uri} does not exist yet: simulating it", highlight=False)
+        console.print(f"{uri} does not exist yet: simulating it")
         simulate(config, uri, console)
         return
     asked = [text for text in config.overrides if text.startswith("simulator.")]
@@ -101,13 +101,13 @@ def _main(argv: Sequence[str]) -> int:
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
-    console = Console()
+    console = cli.console()
     uri = arguments.out or config.data.uri
     manifest = simulate(config, uri, console)
     size = sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
     rows = {name: split.rows for name, split in manifest.splits.items()}
-    console.print(f"{uri}: {rows}, {size / 1e6:.1f} MB, id {manifest.dataset_id[:12]}", highlight=False)
-    console.print(f"train on it: python -m ristune.train data.uri={uri}", highlight=False)
+    console.print(f"{uri}: {rows}, {size / 1e6:.1f} MB, id {manifest.dataset_id[:12]}")
+    console.print(f"train on it: python -m ristune.train data.uri={uri}")
     return cli.DONE
 
 

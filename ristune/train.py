@@ -76,7 +76,7 @@ def _main(argv: Sequence[str]) -> int:
     if (out / RECORDS).exists():
         raise InputError("--out", str(out), "it must not hold an earlier training", "choose another folder")
     cli.ensure_directory("--out", out)
-    console = Console()
+    console = cli.console()
     ensure_dataset(config, console)
     trial = prepare(config)
     (out / "config.yaml").write_text(cli.show(config.resolved()))
@@ -92,8 +92,6 @@ def _introduce(trial: Trial, out: Path, console: Console) -> None:
         f"{trial.val.rows} validation samples of {config.data.uri}\n"
         f"on {trial.train.device}, {trial.trainer.precision}, {config.training.epochs} epochs of "
         f"{len(trial.train)} steps, minimising {config.training.objective}; results in {out}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -120,10 +118,10 @@ def _train(trial: Trial, out: Path, console: Console) -> int:
                 records.flush()
                 run.log(row, step=record.epoch)
                 if record.epoch == 1:
-                    console.print(_header(record), highlight=False, soft_wrap=True)
-                console.print(_line(record, trial.config), highlight=False, soft_wrap=True)
+                    console.print(_header(record))
+                console.print(_line(record, trial.config))
         except KeyboardInterrupt:
-            console.print(_kept(record, out), highlight=False, soft_wrap=True)
+            console.print(_kept(record, out))
             raise
         run.finish({"objective": record.objective, "status": str(record.status)} if record else {})
     if record is None:
@@ -131,8 +129,8 @@ def _train(trial: Trial, out: Path, console: Console) -> int:
     summary = {**finite(record.flat()), "seconds": time.monotonic() - started}
     (out / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     if record.status is Status.DIVERGED:
-        console.print(f"diverged: {record.reason}", highlight=False, soft_wrap=True)
-    console.print(_kept(record, out), highlight=False, soft_wrap=True)
+        console.print(f"diverged: {record.reason}")
+    console.print(_kept(record, out))
     return cli.FAILED if record.status is Status.DIVERGED else cli.DONE
 
 

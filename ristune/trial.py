@@ -100,7 +100,7 @@ def build_task(config: Config, dataset: Dataset) -> Task:
 
 
 def _seed_process(seed: int) -> None:
-    """Seed what a task's own code may draw from (dropout), lest it depend on an earlier trial of the process."""
+    """Seed what a task may draw from by itself (dropout), lest it depend on an earlier trial."""
     random.seed(seed)
     numpy.random.seed(seed)
     torch.manual_seed(seed)

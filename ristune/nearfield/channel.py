@@ -79,7 +79,7 @@ def draw_codes(
 
     Args:
         family: `random`: independent phases of `bits` bits; `dft2d`: distinct beams of the two-dimensional
-            DFT, in random order; `hadamard`: distinct rows of +-1 of the next Hadamard matrix, cut to N.
+            DFT, in random order; `hadamard`: distinct rows of +-1 of the next Sylvester matrix, cut to N.
         bits: resolution of `random`.
         snapshots: codes L.
         rows: rows of the surface.
@@ -101,7 +101,8 @@ def draw_codes(
         levels = rng.integers(0, 2**bits, (snapshots, size))
         return np.asarray(levels * (PHASES // 2**bits), dtype=np.uint8)
     order = 1 << (size - 1).bit_length()
-    available = size if family == "dft2d" else order
+    # Beyond the largest power of two within N, rows cut to N repeat earlier ones nearly whole.
+    available = size if family == "dft2d" else 1 << (size.bit_length() - 1)
     if snapshots > available:
         _refuse("snapshots", snapshots, f"at most {available} for the {family} codes")
     chosen = rng.permutation(available)[:snapshots]

@@ -40,7 +40,7 @@ class Checkpoint:
             raise InputError(
                 "checkpoint",
                 str(self.directory),
-                f"its weights must fit the network ({error})",
+                f"its weights must fit the network ({' '.join(str(error).split())})",
                 "use the configuration it was trained with",
             ) from error
 

@@ -49,6 +49,7 @@ class Trainer:
     Attributes:
         task: as given.
         precision: what autocast runs in: bf16, fp16 or fp32.
+        optimizer: with its state.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class Trainer:
         self.precision = resolve_precision(config.precision, device)
         self.task.network.to(device)
         self._objective = Objective(config.ceiling)
-        self._optimizer, scheduler = build_optimizer(task.network, optimizer, config.epochs * len(train))
+        self.optimizer, scheduler = build_optimizer(task.network, optimizer, config.epochs * len(train))
         trainable = [p for p in task.network.parameters() if p.requires_grad]
         self._step = GuardedStep(
-            trainable, self._optimizer, scheduler, config.clip_norm, self.precision, device
+            trainable, self.optimizer, scheduler, config.clip_norm, self.precision, device
         )
         self._batches = self._steps = self._skipped = self._skips_in_a_row = 0
 
@@ -157,7 +158,7 @@ class Trainer:
             batches=self._batches,
             steps=self._steps,
             skipped=self._skipped,
-            lr=self._optimizer.param_groups[0]["lr"],
+            lr=self.optimizer.param_groups[0]["lr"],
             train=train,
             val=val,
             value=value if math.isfinite(value) else None,

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from ristune.data.config import DataConfig
 from ristune.data.order import epoch_order
 from ristune.data.stream import Stream, load_split, load_table, open_dataset
 from ristune.data.writer import write_dataset

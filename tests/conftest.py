@@ -1,0 +1,22 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TOY = ["task=toy", "space=toy", "--config-dir", "tests/configs", "tracking.mode=disabled"]
+
+
+@pytest.fixture(scope="session")
+def toy_dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small dataset of the toy task, written once."""
+    from ristune import simulate
+
+    uri = str(tmp_path_factory.mktemp("toy") / "dataset")
+    assert simulate.main([*TOY, "--out", uri, "--train", "128", "--val", "64", "--test", "64"]) == 0
+    return uri
+
+
+@pytest.fixture
+def toy(toy_dataset: str, tmp_path: Path) -> Callable[..., list[str]]:
+    """Arguments of a command on the toy task."""
+    return lambda *more: [*TOY, f"data.uri={toy_dataset}", f"output={tmp_path}", *more]

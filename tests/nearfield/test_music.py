@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from ristune.nearfield.covariance import build_grid
+from ristune.nearfield.evaluation import Search, true_points
+from ristune.nearfield.metrics import score
+from ristune.nearfield.music import Estimates, null_spectrum, pick_peaks, refine, signal_subspace
+from tests.nearfield.conftest import GEOMETRY, VIEW, Drawn, make_task, scene_sampler, simulator
+
+SEARCH = build_grid(GEOMETRY, (6, 26, 46), VIEW.limits())
+
+
+def oracle(count, rows=40):
+    drawn = Drawn(simulator(scene_sampler(num_sources=[count, count])), rows=rows)
+    task = make_task(grid=[6, 13, 23])
+    task.attach(drawn)
+    prepared = task.prepare(drawn.batch)
+    return task, prepared, prepared["factor"] @ prepared["factor"].mH
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_from_the_true_covariance_sources_off_the_grid_are_found(count):
+    """An oracle: it is given R_true and K, and says what the estimator itself loses."""
+    task, prepared, truth = oracle(count)
+    found = Search(task).music(truth, prepared["num_sources"])
+    result = score(found, true_points(prepared), prepared["num_sources"])
+    row = result.row()
+    assert row["recall"] > 0.98
+    assert row["~angle"] < 0.02 and row["~range"] < 0.02
+
+
+def test_the_grid_alone_is_far_from_that():
+    """What is found is the refinement's doing: the test above can fail."""
+    _, prepared, truth = oracle(2)
+    subspace = signal_subspace(truth, prepared["num_sources"])
+    peaks = pick_peaks(null_spectrum(subspace, SEARCH), prepared["num_sources"], SEARCH)
+    row = score(peaks, true_points(prepared), prepared["num_sources"]).row()
+    assert row["~angle"] > 0.2
+
+
+def test_the_refinement_never_leaves_the_field_of_view():
+    _, prepared, truth = oracle(2)
+    subspace = signal_subspace(truth, prepared["num_sources"])
+    low, high = torch.tensor([-0.1, -0.1, 0.2]), torch.tensor([0.1, 0.1, 0.3])
+    start = Estimates(torch.tensor([0.0, 0.0, 0.25]).expand(40, 2, 3), torch.ones(40, 2, dtype=torch.bool))
+    refined = refine(start, subspace, GEOMETRY, low, high).points
+    assert (refined >= low - 1e-6).all() and (refined <= high + 1e-6).all()
+
+
+def test_the_signal_subspace_has_k_columns_a_scene():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 20, 20, generator=generator, dtype=torch.complex64)
+    subspace = signal_subspace(x @ x.mH, torch.tensor([1, 3, 2]))
+    assert subspace.shape == (3, 20, 3)
+    assert torch.linalg.vector_norm(subspace, dim=1).round().tolist() == [[1, 0, 0], [1, 1, 1], [1, 1, 0]]
+
+
+def test_peaks_are_distinct_and_absent_ones_are_not_reported():
+    null = torch.ones(1, len(SEARCH.points))
+    null[0, 500] = 0.01
+    null[0, 501] = 0.02  # next to the first: the same source
+    null[0, 4000] = 0.05
+    peaks = pick_peaks(null, torch.tensor([2]), SEARCH)
+    assert torch.equal(peaks.points[0], SEARCH.points[[500, 4000]])
+    assert peaks.found.tolist() == [[True, True]]
+    assert pick_peaks(null, torch.tensor([1]), SEARCH).found.shape == (1, 1)

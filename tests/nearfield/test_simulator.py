@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+
+from ristune.data.stream import open_dataset
+from ristune.data.writer import shard_generator, write_dataset
+from ristune.errors import InputError
+from ristune.nearfield.channel import code_values
+from ristune.nearfield.scene import covariance_factor
+from tests.nearfield.conftest import GEOMETRY, Drawn, scene_sampler, simulator
+
+SPLITS = ("train", "val", "test")
+
+
+def test_no_scene_is_in_two_splits():
+    source = simulator()
+    ids = [source.draw(200, shard_generator(1, split, 0))["scene_id"] for split in SPLITS]
+    assert len(np.unique(np.concatenate(ids))) == 600
+
+
+def test_the_same_scene_has_the_same_id_wherever_it_is_drawn():
+    source = simulator()
+    again = simulator()
+    first, second = (s.draw(50, np.random.default_rng(3))["scene_id"] for s in (source, again))
+    assert np.array_equal(first, second)
+
+
+def test_a_dataset_whose_splits_share_scenes_is_refused(tmp_path, monkeypatch):
+    # The earlier system drew validation from the stream of training.
+    monkeypatch.setattr(
+        "ristune.data.writer.shard_generator", lambda seed, split, index: np.random.default_rng(0)
+    )
+    with pytest.raises(InputError, match="32 ids occur twice in split 'test' and in split 'val'"):
+        write_dataset(str(tmp_path / "d"), simulator(), {"train": 64, "val": 32, "test": 32}, seed=1)
+
+
+def test_a_written_dataset_gives_back_what_was_drawn(tmp_path):
+    source = simulator()
+    write_dataset(str(tmp_path / "d"), source, {"train": 64, "val": 32, "test": 32}, seed=5)
+    drawn = source.draw(64, shard_generator(5, "train", 0))
+    read = open_dataset(str(tmp_path / "d")).split("train")
+    for name, values in drawn.items():
+        assert np.array_equal(read[name].numpy(), values), name
+    size = (tmp_path / "d" / "train" / "00000.parquet").stat().st_size
+    assert size / 64 < 13_600
+
+
+def test_no_covariance_is_stored():
+    assert max(int(np.prod(c.shape)) for c in simulator().columns) == 16 * 144 * 2
+
+
+@pytest.mark.parametrize("model", ["iid", "static"])
+def test_labels_match_the_data_of_their_source_model(model):
+    """The field's own sample covariance over many snapshots is the label; noise and channel are left out."""
+    source = simulator(scene_sampler(source_model=model, num_sources=[2, 3]), snapshots=3000)
+    scenes = source.scene.draw(4, GEOMETRY, np.random.default_rng(0))
+    field = torch.from_numpy(source._field(scenes, np.random.default_rng(1)))
+    names = ("azimuth", "elevation", "range", "power", "phase")
+    labels = [torch.from_numpy(getattr(scenes, name)) for name in names]
+    factor = covariance_factor(*labels, GEOMETRY, model)
+    sample = field.mT @ field.conj() / 3000
+    sample *= 144 / torch.diagonal(sample, dim1=1, dim2=2).real.sum(1)[:, None, None]
+    truth = factor @ factor.mH
+    error = (sample - truth).abs().square().sum((1, 2)) / truth.abs().square().sum((1, 2))
+    assert error.max() < (0.01 if model == "iid" else 1e-6)
+    # The other model's label is far off: the test can fail.
+    other = covariance_factor(*labels, GEOMETRY, "static" if model == "iid" else "iid")
+    wrong = (sample - other @ other.mH).abs().square().sum((1, 2)) / truth.abs().square().sum((1, 2))
+    assert wrong.min() > 0.1
+
+
+def test_snapshots_are_what_channel_and_codes_make_of_the_field():
+    """At high SNR, y_l = H D(c_l) A s_l lies in the span of the coded responses of the labels."""
+    drawn = Drawn(simulator(scene_sampler(num_sources=[2, 2])), rows=64)
+    keep = drawn.batch["snr_db"] > 10
+    batch = {k: v[keep] for k, v in drawn.batch.items()}
+    y, h = torch.view_as_complex(batch["y"]), torch.view_as_complex(batch["h"].float())
+    codes = torch.from_numpy(code_values(drawn.source.codes))
+    factor = covariance_factor(
+        *(batch[n] for n in ("azimuth", "elevation", "range", "power", "phase")), GEOMETRY, "iid"
+    )[..., :2]
+    coded = h.unsqueeze(1) @ (codes[:, :, None] * factor.unsqueeze(1))
+    inside = coded @ torch.linalg.lstsq(coded, y.unsqueeze(-1)).solution
+    residual = (y.unsqueeze(-1) - inside).abs().square().mean((1, 2, 3))
+    # 14 of 16 dimensions hold noise alone.
+    assert torch.allclose(residual / batch["noise_var"] * 16 / 14, torch.ones(len(residual)), atol=0.4)
+
+
+@pytest.mark.parametrize(("name", "value"), [("snapshots", 0), ("channel_dtype", "f8")])
+def test_values_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(InputError, match=f"simulator.{name}: got "):
+        simulator(**{name: value})

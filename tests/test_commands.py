@@ -1,0 +1,176 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ristune import evaluate, simulate, train
+from ristune.training import checkpoint
+
+
+def records(folder):
+    return [json.loads(line) for line in (Path(folder) / "records.jsonl").read_text().splitlines()]
+
+
+def error_of(capsys):
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_train_writes_records_the_best_checkpoint_and_a_summary(toy, tmp_path, capsys):
+    out = tmp_path / "first"
+    assert train.main(toy("training.epochs=3", "--out", str(out))) == 0
+    rows = records(out)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert all(row["batches"] == row["steps"] + row["skipped"] == 2 * row["epoch"] for row in rows)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["status"] == "complete" and summary["objective"] == min(r["val/mse"] for r in rows)
+    state = checkpoint.load(out / "best").state
+    assert state["epoch"] == summary["best_epoch"] and state["val"]["mse"] == summary["objective"]
+    assert yaml.safe_load((out / "config.yaml").read_text())["training"]["epochs"] == 3
+    shown = capsys.readouterr().out
+    assert "mse" in shown and f"python -m ristune.evaluate --checkpoint {out}/best" in shown
+
+
+def test_the_same_command_gives_the_same_records(toy, tmp_path):
+    both = []
+    for name in ("a", "b"):
+        assert train.main(toy("training.epochs=2", "--out", str(tmp_path / name))) == 0
+        both.append([{k: v for k, v in r.items() if "second" not in k} for r in records(tmp_path / name)])
+    assert both[0] == both[1]
+
+
+def test_evaluate_gives_the_metrics_that_were_validated(toy, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train.main(toy("training.epochs=2", "--out", str(out))) == 0
+    tables = tmp_path / "tables.json"
+    arguments = ["--checkpoint", str(out / "best"), "--split", "val", "--out", str(tables)]
+    assert evaluate.main(arguments) == 0
+    (rows,) = json.loads(tables.read_text()).values()
+    assert rows[0]["mse"] == pytest.approx(checkpoint.load(out / "best").state["val"]["mse"], rel=1e-6)
+    assert "metrics, 64 samples of val" in capsys.readouterr().out
+
+
+def test_train_from_best_values_takes_them_and_lets_the_command_line_win(toy, tmp_path):
+    best = tmp_path / "best.yaml"
+    overrides = [text for text in toy("optimizer.lr=0.05", "training.epochs=9") if "=" in text]
+    best.write_text(yaml.safe_dump({"config_dirs": ["tests/configs"], "overrides": overrides}))
+    out = tmp_path / "longer"
+    assert train.main(["--from", str(best), "training.epochs=1", "--out", str(out)]) == 0
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["optimizer"]["lr"] == 0.05 and config["training"]["epochs"] == 1
+
+
+def test_a_local_dataset_that_is_missing_is_simulated_and_said_so(toy, tmp_path, capsys):
+    uri = tmp_path / "new"
+    more = [f"data.uri={uri}", "simulator.train=64", "simulator.val=32", "simulator.test=32"]
+    assert train.main(toy(*more, "training.epochs=1", "--out", str(tmp_path / "run"))) == 0
+    assert (uri / "manifest.json").is_file()
+    assert "does not exist yet: simulating it" in capsys.readouterr().out
+
+
+def test_a_run_that_diverges_exits_1_with_its_reason(toy, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train.main(toy("task.explode=true", "training.max_skips=2", "--out", str(out))) == 1
+    assert "diverged: 2 steps in a row were skipped: the loss is" in capsys.readouterr().out
+    (row,) = records(out)
+    assert row["status"] == "diverged" and row["objective"] == 1e6 and "val/mse" not in row
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["optimizer.lrr=1"], "override: got 'optimizer.lrr'.*did you mean 'optimizer.lr'"),
+        (["training.objective=accuracy"], "training.objective: got 'accuracy'; it must be a metric"),
+        (["simulator.noise=0.7"], "data.uri: got .*simulated with other values than simulator.noise=0.7"),
+        (["data.train_limit=100000"], "data.train_limit: got 100000"),
+        (["data.uri=s3://bucket/data"], "s3"),
+        (["--from", "missing.yaml"], "--from: got 'missing.yaml'; it must be a YAML file"),
+    ],
+)
+def test_bad_input_exits_2_with_one_line(toy, tmp_path, capsys, more, message):
+    assert train.main(toy(*more, "--out", str(tmp_path / "run"))) == 2
+    assert re.search(message, error_of(capsys))
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(toy, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    arguments = toy("data.uri=/nowhere/at/all", "--out", str(tmp_path / "file" / "run"))
+    assert train.main(arguments) == 2
+    assert "--out: got" in error_of(capsys)
+
+
+def test_an_earlier_training_is_never_overwritten(toy, tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert train.main(toy("training.epochs=1", "--out", out)) == 0
+    capsys.readouterr()
+    assert train.main(toy("training.epochs=1", "--out", out)) == 2
+    assert "it must not hold an earlier training" in error_of(capsys)
+
+
+def test_a_truncated_shard_is_refused_by_name(toy, tmp_path, capsys):
+    uri = tmp_path / "cut"
+    assert simulate.main(["task=toy", "--config-dir", "tests/configs", "--out", str(uri)]) == 0
+    shard = uri / "train" / "00000.parquet"
+    os.truncate(shard, shard.stat().st_size // 2)
+    capsys.readouterr()
+    assert train.main(toy(f"data.uri={uri}", "--out", str(tmp_path / "run"))) == 2
+    assert "train/00000.parquet" in error_of(capsys)
+
+
+def test_a_checkpoint_of_another_network_is_refused(toy, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train.main(toy("training.epochs=1", "--out", str(out))) == 0
+    capsys.readouterr()
+    assert evaluate.main(["--checkpoint", str(out / "best"), "task.width=5"]) == 2
+    assert "its weights must fit the network" in error_of(capsys)
+
+
+@pytest.mark.parametrize("command", [simulate, train, evaluate])
+def test_help_teaches_by_example(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command.main(["--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    assert "examples:" in shown and "exit status:" in shown
+
+
+def test_show_config_prints_the_resolved_configuration(capsys):
+    assert train.main(["--show-config", "optimizer.lr=0.5"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["optimizer"]["lr"] == 0.5 and shown["data"]["uri"] == "data/nearfield"
+
+
+def test_the_console_script_dispatches_on_the_first_word():
+    def ristune(*arguments):
+        return subprocess.run([sys.executable, "-m", "ristune", *arguments], capture_output=True, text=True)
+
+    assert "simulate" in ristune("--help").stdout
+    shown = ristune("train", "--show-config", "seed=5")
+    assert shown.returncode == 0 and yaml.safe_load(shown.stdout)["seed"] == 5
+    wrong = ristune("trian")
+    assert wrong.returncode == 2 and "error: command: got 'trian'" in wrong.stderr
+
+
+def test_ctrl_c_ends_a_training_and_keeps_what_is_there(toy, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "ristune.train", *toy("training.epochs=100000", "--out", str(out))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (out / "best" / "state.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        shown, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert "best epoch" in shown
+    rows = records(out)
+    assert rows and checkpoint.load(out / "best").state["epoch"] <= rows[-1]["epoch"] + 1

@@ -1,0 +1,126 @@
+import pytest
+import yaml
+
+from ristune.config import build, compose, config_dir
+from ristune.errors import InputError
+
+TOY = ["task=toy", "space=toy"]
+DIRS = ["tests/configs"]
+
+
+def test_the_default_configuration_is_the_near_field_task():
+    config = compose()
+    assert config.task["name"] == "nearfield"
+    assert config.simulator["_target_"] == "ristune.nearfield.simulator.NearFieldSimulator"
+    assert config.data.uri == "data/nearfield"
+    assert config.training.objective == "nmse_pred"
+
+
+def test_a_users_own_groups_are_found_in_their_folder():
+    config = compose(TOY, DIRS)
+    assert config.task["width"] == 16 and config.simulator["noise"] == 0.1
+    assert config.data.uri == "data/toy" and config.training.objective == "mse"
+
+
+def test_a_task_without_a_simulator_has_none(tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "mine.yaml").write_text("_target_: tests.toy.ToyTask\nname: mine\nobjective: mse\n")
+    assert compose(["task=mine"], [tmp_path]).simulator is None
+
+
+def test_command_line_values_win_and_the_last_one_counts():
+    assert compose(["optimizer.lr=0.1", "optimizer.lr=2e-3"]).optimizer.lr == 0.002
+
+
+def test_a_trials_values_reach_every_place_that_refers_to_them():
+    config = compose().with_values({"task.geometry.rows": 8, "optimizer.lr": 0.5})
+    assert config.optimizer.lr == 0.5
+    assert config.simulator["geometry"]["rows"] == 8
+
+
+def test_a_trials_values_leave_the_configuration_as_it_was():
+    config = compose()
+    before = config.resolved()
+    config.with_values({"optimizer.lr": 0.5})
+    assert config.resolved() == before
+
+
+def test_overrides_and_values_reproduce_the_trial():
+    values = {"optimizer.lr": 0.012345678901234567, "task.width": 4, "task.explode": True}
+    trial = compose(TOY, DIRS).with_values(values)
+    assert compose(trial.overrides, trial.config_dirs).resolved() == trial.resolved()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rate=1", "'optimizer.learning_rate'.*path of the configuration; did you mean"),
+        ("trainin.epochs=1", "did you mean 'training.epochs'"),
+        ("training.epochs=ten", "training.epochs: got 'ten'; it must be of the kind integer"),
+        ("training.epochs=1.5", "it must be of the kind integer"),
+        ("training.epochs=true", "it must be of the kind integer"),
+        ("task.network=3", "it must be of the kind mapping"),
+        ("task.network.width=wide", "task.network.width: got 'wide'; it must be of the kind integer"),
+        ("training.epochs=0", "training.epochs: got 0; it must be at least 1"),
+        ("training.precision=fp8", "training.precision: got 'fp8'; it must be one of auto, bf16, fp16, fp32"),
+        ("optimizer.lr=-1", "optimizer.lr: got -1"),
+        ("sweep.reduction=1", "sweep.reduction: got 1; it must be at least 2"),
+        ("tracking.mode=loud", "tracking.mode: got 'loud'; it must be one of auto"),
+        ("task=unknown", "Could not find 'task/unknown'"),
+        ("+training.more=1", "it must set one existing path to one value"),
+        ("~training.epochs", "it must set one existing path to one value"),
+        ("optimizer.lr=1,2", "it must set one existing path to one value"),
+        ("no equals sign", "it must read path=value or group=choice"),
+    ],
+)
+def test_overrides_that_cannot_be_meant_are_refused(override, message):
+    with pytest.raises(InputError, match=message):
+        compose([override])
+
+
+def test_a_configuration_folder_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="--config-dir: got 'nowhere'; it must be a folder"):
+        compose([], ["nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("lr: 0.1\n", "optimizer.beta1: got None; it must be one of"),
+        ("momentum: 0.9\n", "optimizer.momentum: got 0.9; it must be one of"),
+    ],
+)
+def test_a_users_group_with_missing_or_unknown_keys_is_refused(tmp_path, content, message):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "mine.yaml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        compose(["optimizer=mine"], [tmp_path])
+
+
+def test_a_target_that_cannot_be_built_is_refused_with_its_cause():
+    with pytest.raises(InputError, match="_target_: got 'tests.toy.NoTask'; .*importable"):
+        build({"_target_": "tests.toy.NoTask", "name": "toy", "objective": "mse"})
+    with pytest.raises(InputError, match="unexpected keyword argument 'depth'"):
+        build({"_target_": "tests.toy.ToyTask", "width": 4, "scale": 1.0, "depth": 3})
+
+
+def test_a_value_the_task_refuses_keeps_its_own_message():
+    config = compose(["task.beta=2.0"])
+    with pytest.raises(InputError, match=r"^task.beta: got 2.0; it must be in \[0, 1\]"):
+        build(config.task)
+
+
+def test_every_default_stands_in_one_yaml_file():
+    """The typed sections carry no defaults of their own: a value has one home."""
+    from dataclasses import MISSING, fields
+
+    config = compose()
+    for section in (config.data, config.training, config.optimizer, config.sweep, config.tracking):
+        assert all(f.default is MISSING and f.default_factory is MISSING for f in fields(section))
+
+
+def test_every_yaml_file_of_ours_composes():
+    for group in sorted(p for p in config_dir().iterdir() if p.is_dir()):
+        for choice in sorted(group.glob("*.yaml")):
+            assert yaml.safe_load(choice.read_text())
+            compose([f"{group.name}={choice.stem}"])
