@@ -120,7 +120,7 @@ class Search:
         predicted = predicted_covariance(prediction(output), task.grid)
         untrained = predicted_covariance(identity(len(output), task.grid), task.grid)
         candidates = {
-            "floor: blend of R = I": blend(untrained, sample, task.beta),
+            "floor: R_pred = I": blend(untrained, sample, task.beta),
             "R_samp (ridge)": sample,
             "network R_pred": predicted,
             "network R_blend": blend(predicted, sample, task.beta),

@@ -1,0 +1,74 @@
+"""Two limits of the near-field task on its validation split: the grid's own floor, and the oracle.
+
+The floor is the least NMSE of `R_pred = sum_g gamma_g a_g a_g^H + floor I` over all non-negative maps, found
+scene by scene from the true covariance: no network on this grid can be below it. The oracle is near-field
+MUSIC with refinement on R_true, told K: what the estimator itself loses.
+
+python benchmarks/near_field.py [--scenes 512] [PATH=VALUE ...]
+"""
+
+import argparse
+
+import torch
+from torch import Tensor
+
+from ristune.config import compose
+from ristune.data.stream import Stream, open_dataset
+from ristune.nearfield.covariance import Grid, Moments, Prediction, moments, nmse
+from ristune.nearfield.evaluation import Search, true_points
+from ristune.nearfield.metrics import score
+from ristune.nearfield.task import NearFieldTask
+from ristune.trial import build_task
+
+ITERATIONS = 4000
+
+
+def best_map(grid: Grid, factor: Tensor) -> Prediction:
+    """Non-negative least squares by multiplicative updates, the identity being one more atom."""
+    n = factor.shape[1]
+    true_map = torch.view_as_real(factor.mT @ grid.responses.mH).square().sum(-1).sum(1)
+    target = torch.cat([true_map, torch.full((len(factor), 1), float(n))], dim=1)
+    gram = torch.nn.functional.pad(grid.gram, (0, 1, 0, 1), value=float(n))
+    shares = target / target.sum(1, keepdim=True)
+    for _ in range(ITERATIONS):
+        shares = shares * target / (shares @ gram)
+    return Prediction(shares[:, :-1], shares[:, -1])
+
+
+def main() -> None:
+    """Print the floor and the oracle's errors by K."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scenes", type=int, default=512)
+    parser.add_argument("overrides", nargs="*", metavar="PATH=VALUE")
+    arguments = parser.parse_intermixed_args()
+    config = compose(arguments.overrides)
+    dataset = open_dataset(config.data.uri)
+    task = build_task(config, dataset)
+    assert isinstance(task, NearFieldTask)
+    stream = Stream(dataset, "val", arguments.scenes, seed=0, shuffle=False, device="cpu")
+    batch = task.prepare(next(stream.epoch(0)))
+    counts = batch["num_sources"]
+    prediction = best_map(task.grid, batch["factor"])
+    of: Moments = moments(prediction, task.grid, batch["factor"], batch["snapshots"], batch["sample_map"])
+    errors = nmse(of, 1.0)
+    located = Search(task).music(batch["factor"] @ batch["factor"].mH, counts)
+    truth = true_points(batch)
+    print(f"{len(counts)} validation scenes of {config.data.uri}, grid {task.grid.shape}")
+    print(
+        f"{'K':>4} {'scenes':>7} {'grid floor NMSE':>16} {'oracle recall':>14} "
+        f"{'~angle [deg]':>13} {'~range [m]':>11}"
+    )
+    for k in [*sorted(set(counts.tolist())), 0]:
+        these = counts == k if k else counts > 0
+        estimates = type(located)(located.points[these], located.found[these])
+        row = score(estimates, truth[these], counts[these]).row()
+        print(
+            f"{k or 'all':>4} {int(these.sum()):>7} {errors[these].mean().item():>16.4f} "
+            f"{row['recall']:>14.4f} {row['~angle']:>13.5f} {row['~range']:>11.5f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
