@@ -32,7 +32,10 @@ def prepared(task, drawn):
 
 def random_prediction(count, grid, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    shares = torch.softmax(4 * torch.randn(count, len(grid.points) + 1, generator=generator), dim=1)
+    logits = 4 * torch.randn(count, len(grid.points) + 1, generator=generator)
+    # A floor as heavy as the map, so that their cross terms count.
+    logits[:, -1] = torch.logsumexp(logits[:, :-1], dim=1)
+    shares = torch.softmax(logits, dim=1)
     return Prediction(shares[:, :-1], shares[:, -1])
 
 

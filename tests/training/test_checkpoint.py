@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from ristune.errors import InputError
 from ristune.training import checkpoint
@@ -22,6 +23,18 @@ def test_weights_of_another_network_are_refused(make_trainer, tmp_path):
     checkpoint.save(tmp_path / "best", ToyTask(width=8, scale=1.0).network, {})
     with pytest.raises(InputError, match="its weights must fit the network"):
         checkpoint.load(tmp_path / "best").load_into(ToyTask(width=9, scale=1.0).network)
+
+
+def test_weights_under_other_names_are_refused_not_skipped(make_trainer, tmp_path):
+    """The earlier system loaded with strict=False: a changed prefix made it a silent no-op."""
+    network = ToyTask(width=8, scale=1.0).network
+    wrapped = torch.nn.Module()
+    wrapped.module = network
+    checkpoint.save(tmp_path / "best", wrapped, {})
+    with pytest.raises(
+        InputError, match="Missing key.*layers.0.weight.*Unexpected key.*module.layers.0.weight"
+    ):
+        checkpoint.load(tmp_path / "best").load_into(network)
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
