@@ -45,6 +45,19 @@ def test_a_trials_values_leave_the_configuration_as_it_was():
     assert config.resolved() == before
 
 
+def test_a_trials_values_are_checked_too():
+    with pytest.raises(InputError, match="did you mean 'optimizer.lr'"):
+        compose().with_values({"optimizer.lrr": 0.5})
+    with pytest.raises(InputError, match="training.epochs: got 'many'"):
+        compose().with_values({"training.epochs": "many"})
+
+
+def test_the_resolved_configuration_has_no_references_left():
+    resolved = compose().resolved()
+    assert resolved["simulator"]["geometry"]["rows"] == 12
+    assert "${" not in yaml.safe_dump(resolved)
+
+
 def test_overrides_and_values_reproduce_the_trial():
     values = {"optimizer.lr": 0.012345678901234567, "task.width": 4, "task.explode": True}
     trial = compose(TOY, DIRS).with_values(values)

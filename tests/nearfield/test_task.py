@@ -94,6 +94,13 @@ def test_the_network_is_given_the_channel(task, drawn):
     assert (maps[0] - maps[1]).abs().mean() > 0.1 * maps[0].mean()
 
 
+def test_the_network_is_told_the_noise(task, drawn):
+    prepared = task.prepare(drawn.batch)
+    louder = {**prepared, "ridge": prepared["ridge"] * 100}
+    with torch.no_grad():
+        assert not torch.allclose(task.network(prepared), task.network(louder), atol=1e-3)
+
+
 def test_a_dataset_of_another_surface_is_refused():
     other = make_task(geometry=replace(GEOMETRY, wavelength=0.2))
     with pytest.raises(InputError, match="data.uri: got 'drawn'; its surface must be the task's.*0.3.*0.2"):
