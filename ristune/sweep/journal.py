@@ -1,0 +1,142 @@
+"""The study's truth: an append-only log of events, one JSON object a line.
+
+Every other result (tables, best.yaml, summary.json, the display) is made from these events alone.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ristune.errors import InputError
+from ristune.sweep.history import History
+
+FILE = "events.jsonl"
+
+
+class Event(StrEnum):
+    """What can happen. Every event carries `event` and `time` (seconds since the epoch of Unix).
+
+    - sweep_started: name, requested, overrides, config_dirs, command, epochs, resources, versions
+    - joined: resources (of the cluster, where the sweep runs on one)
+    - asked: trial, values
+    - started: trial
+    - reported: trial, record (flat; what was not finite is null)
+    - decided: trial, epoch, rung, cutoff, decision (continue or stop)
+    - stopped: trial, reason
+    - told: trial, state, objective, feasible, reason
+    - failed: trial, state (failed or oom), reason, traceback
+    - warned: trial (or null), text
+    - sweep_ended: outcome (finished, interrupted or broken), reason
+    """
+
+    SWEEP_STARTED = "sweep_started"
+    JOINED = "joined"
+    ASKED = "asked"
+    STARTED = "started"
+    REPORTED = "reported"
+    DECIDED = "decided"
+    STOPPED = "stopped"
+    TOLD = "told"
+    FAILED = "failed"
+    WARNED = "warned"
+    SWEEP_ENDED = "sweep_ended"
+
+
+# What must survive a power cut at once; the rest survives the death of the process.
+_SYNCED = (Event.SWEEP_STARTED, Event.TOLD, Event.FAILED, Event.SWEEP_ENDED)
+
+
+class Journal:
+    """Appends events to a file, and keeps what they add up to.
+
+    Args:
+        path: of the file; one that is there is continued, a line that was cut off dropped.
+
+    Attributes:
+        history: what all the events say together.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        events = read(path) if path.exists() else []
+        if path.exists():
+            _drop_cut_off_line(path)
+        self.path = path
+        self.history = History()
+        for event in events:
+            self.history.apply(event)
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, event: Event, **fields: Any) -> dict[str, Any]:
+        """Write one event.
+
+        Args:
+            event: its kind.
+            **fields: plain values; non-finite numbers become null.
+
+        Returns:
+            The event as written.
+
+        Raises:
+            OSError: if the disk refuses it: a sweep without its journal would be lost work.
+        """
+        row = {"event": str(event), "time": time.time(), **plain(fields)}
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+        if event in _SYNCED:
+            os.fsync(self._file.fileno())
+        self.history.apply(row)
+        return row
+
+    def close(self) -> None:
+        """Close the file; the history stays."""
+        self._file.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The events of a journal, first to last; a last line that was cut off is left out.
+
+    Raises:
+        InputError: if another line is damaged.
+    """
+    lines = path.read_bytes().split(b"\n")
+    # What follows the last newline was cut off while it was written, or is empty.
+    whole = lines[:-1]
+    events = []
+    for number, line in enumerate(whole, start=1):
+        try:
+            row = json.loads(line)
+            Event(row["event"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                str(path),
+                f"line {number}",
+                f"every line must be an event ({error})",
+                "restore the file from a copy, or take the line out",
+            ) from error
+        events.append(row)
+    return events
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, StrEnum):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _drop_cut_off_line(path: Path) -> None:
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)

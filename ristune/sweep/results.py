@@ -1,0 +1,172 @@
+"""What a sweep leaves behind, made from its journal alone."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from ristune.config import literal
+from ristune.sweep.history import History, State, TrialHistory
+from ristune.sweep.journal import FILE, read
+
+SUMMARY, BEST_YAML, BEST, TRIALS, RECORDS = (
+    "summary.json",
+    "best.yaml",
+    "best",
+    "trials.parquet",
+    "records.parquet",
+)
+# What a longer training of the best has no use for.
+_SWEEP_ONLY = ("sweep", "space")
+
+
+def load(directory: Path) -> History:
+    """The history of a sweep.
+
+    Args:
+        directory: the sweep's folder.
+
+    Raises:
+        InputError: if its journal is damaged.
+    """
+    history = History()
+    for event in read(directory / "journal" / FILE):
+        history.apply(event)
+    return history
+
+
+def write(directory: Path, history: History) -> None:
+    """Write every result; each file is whole at any moment.
+
+    Args:
+        directory: the sweep's folder; the winner's checkpoint is copied from `trials/<id>/best` in it.
+        history: what the journal says.
+    """
+    _table(directory / TRIALS, [_trial_row(trial) for trial in history.trials.values()])
+    records = [{"trial": t.id, **record} for t in history.trials.values() for record in t.records]
+    _table(directory / RECORDS, records)
+    best = history.best
+    if best is not None:
+        _text(directory / BEST_YAML, best_yaml(history, best))
+        _copy_folder(directory / "trials" / best.id / BEST, directory / BEST)
+    _text(directory / SUMMARY, json.dumps(summary(history), indent=2, allow_nan=False) + "\n")
+
+
+def summary(history: History) -> dict[str, Any]:
+    """The sweep in numbers.
+
+    Returns:
+        `name`, `trials` (total and by state; `running` are those that never came to an end), `best` (null
+        if there is none), `epochs`, `seconds`, `gpu_hours`, `versions`, and also `requested`, `outcome`,
+        `failures` (how many trials by cause) and `warnings`.
+    """
+    trials = list(history.trials.values())
+    ends = (State.COMPLETE, State.STOPPED, State.DIVERGED, State.OOM, State.FAILED)
+    counts = {str(state): history.count(state) for state in ends}
+    best = history.best
+    started = history.started
+    last = max((trial.ended or 0.0 for trial in trials), default=0.0)
+    return {
+        "name": started["name"],
+        "trials": {
+            "total": len(trials),
+            **counts,
+            "running": history.count(State.WAITING, State.RUNNING, State.INTERRUPTED),
+        },
+        "best": best
+        and {"trial": best.id, "objective": best.objective, "epoch": best.best_epoch, "values": best.values},
+        "epochs": sum(len(trial.records) for trial in trials),
+        "seconds": history.ended.get("time", last or started["time"]) - started["time"],
+        "gpu_hours": sum(trial.seconds for trial in trials) * started["resources"]["gpu"] / 3600,
+        "versions": started["versions"],
+        "requested": started["requested"],
+        "outcome": history.ended.get("outcome", "running"),
+        "failures": causes(history),
+        "warnings": history.warnings,
+    }
+
+
+def causes(history: History) -> dict[str, int]:
+    """How many trials ended badly, by cause, the most frequent first."""
+    bad = (State.FAILED, State.DIVERGED, State.OOM)
+    ended = (f"{trial.state}: {trial.reason}" for trial in history.trials.values() if trial.state in bad)
+    return dict(Counter(ended).most_common())
+
+
+def best_yaml(history: History, best: TrialHistory) -> str:
+    """Config folders and overrides that reproduce a trial, as YAML with the commands in a comment."""
+    kept = [text for text in history.started["overrides"] if _group(text) not in _SWEEP_ONLY]
+    values = [f"{path}={literal(value)}" for path, value in best.values.items()]
+    body = {"config_dirs": history.started["config_dirs"], "overrides": [*kept, *values]}
+    return (
+        f"# Trial {best.id}, objective {best.objective!r} at epoch {best.best_epoch}, found by\n"
+        f"#   {history.started['command']}\n"
+        f"# Train it for longer:\n"
+        f"#   {train_command(history)}\n" + yaml.safe_dump(body, sort_keys=False, width=1000)
+    )
+
+
+def train_command(history: History) -> str:
+    """The command that trains the best four times as long."""
+    path = Path(history.started["directory"]) / BEST_YAML
+    return f"python -m ristune.train --from {path} training.epochs={4 * history.started['epochs']}"
+
+
+def _group(override: str) -> str:
+    return override.split("=")[0].split(".")[0].lstrip("+~")
+
+
+def _trial_row(trial: TrialHistory) -> dict[str, Any]:
+    return {
+        "trial": trial.id,
+        "state": str(trial.state),
+        "objective": trial.objective,
+        "best_epoch": trial.best_epoch,
+        "epochs": trial.epoch,
+        "seconds": trial.seconds,
+        "asked": trial.asked,
+        "started": trial.started,
+        "ended": trial.ended,
+        "reason": trial.reason,
+        **{f"values/{path}": value for path, value in trial.values.items()},
+    }
+
+
+def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: _column([row.get(name) for row in rows]) for name in names}
+    temporary = path.with_name(f".{path.name}.new")
+    pq.write_table(pa.table(columns), temporary)
+    os.replace(temporary, path)
+
+
+def _column(values: list[Any]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    # Choices may mix kinds, a column may not.
+    if len(kinds) > 1 and kinds != {int, float}:
+        return pa.array([None if value is None else str(value) for value in values])
+    return pa.array([float(v) if v is not None and kinds == {int, float} else v for v in values])
+
+
+def _text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        return
+    temporary = target.with_name(f".{target.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    if target.exists():
+        shutil.rmtree(target)
+    os.rename(temporary, target)

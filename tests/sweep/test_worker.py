@@ -1,0 +1,276 @@
+import gc
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ristune.config import Config
+from ristune.sweep import worker as worker_module
+from ristune.sweep.worker import TrialWorker
+from ristune.training import checkpoint
+
+# Timings differ from run to run, everything else a record holds may not.
+TIMINGS = ("seconds", "samples_per_second")
+
+
+class Actor:
+    """A worker in this process, called as Ray calls its actor."""
+
+    def __init__(self, config: Config, folder: Path, threads: int = 1) -> None:
+        self.folder = folder
+        self.worker = TrialWorker.__new__(TrialWorker)
+        self.setup = dict(base=config, sweep="s", directory=str(folder), threads=threads)
+        self.fresh = True
+
+    def run(self, trial: str, epochs: int | None = None, **values: Any) -> list[dict[str, Any]]:
+        request = {
+            "trial": trial,
+            "values": {path.replace("__", "."): value for path, value in values.items()},
+        }
+        if self.fresh:
+            self.worker.setup(request, **self.setup)
+            self.fresh = False
+        else:
+            assert self.worker.reset_config(request)
+        results = []
+        while not results or not (results[-1]["done"] or len(results) == epochs):
+            results.append(self.worker.step())
+        return results
+
+
+@pytest.fixture
+def actor(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterator[Callable[..., Actor]]:
+    count = iter(range(10))
+
+    def make(*overrides: str) -> Actor:
+        config = toy(f"data.uri={dataset}", "training.epochs=3", *overrides)
+        return Actor(config, tmp_path / str(next(count)))
+
+    yield make
+    # A worker freezes what it finds, for it has a process of its own.
+    gc.unfreeze()
+
+
+def values_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in result["record"].items() if k not in TIMINGS} for result in results]
+
+
+def test_a_trial_is_its_records_and_the_last_is_done(actor: Callable[..., Actor]) -> None:
+    results = actor().run("0000", optimizer__lr=0.01)
+    assert [result["done"] for result in results] == [False, False, True]
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    assert results[-1]["status"] == "complete"
+    assert results[-1]["objective"] == results[-1]["record"]["objective"]
+
+
+def test_the_best_checkpoint_carries_the_trials_values(actor: Callable[..., Actor]) -> None:
+    made = actor()
+    made.run("0007", task__width=4)
+    state = checkpoint.load(made.folder / "trials" / "0007" / "best").state
+    assert state["config"]["task"]["width"] == 4
+    assert "task.width=4" in state["overrides"]
+
+
+def test_a_used_actor_trains_as_a_fresh_one_does(actor: Callable[..., Actor]) -> None:
+    fresh = values_of(actor().run("0000", optimizer__lr=0.01, task__width=8))
+    used = actor()
+    used.run("0001", optimizer__lr=0.5, task__width=64, training__batch_size=32)
+    used.run("0002", task__explode=True)
+    used.run("0003", task__fail=True)
+    used.run("0004", epochs=1)
+    torch.rand(5)
+    assert values_of(used.run("0000", optimizer__lr=0.01, task__width=8)) == fresh
+
+
+def test_global_generators_do_not_leak_into_a_trial(
+    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    class Drawing:
+        """Draws from every global generator, as a task's own code may, at its first batch."""
+
+        def __init__(self, trial: Any) -> None:
+            self.trial = trial
+
+        def run(self, folder: Path) -> Iterator[Any]:
+            for record in self.trial.run(folder):
+                drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
+                yield record
+
+    original = worker_module.prepare
+    monkeypatch.setattr(worker_module, "prepare", lambda config: Drawing(original(config)))
+    used = actor()
+    used.run("0000", epochs=1)
+    used.run("0001", epochs=2)
+    used.run("0002", epochs=1)
+    assert drawn[0] == drawn[1] == drawn[3] != drawn[2]
+
+
+def test_threads_of_one_trial_are_not_the_next_ones(actor: Callable[..., Actor]) -> None:
+    before = torch.get_num_threads()
+    try:
+        used = actor()
+        used.run("0000", epochs=1, training__threads=2)
+        assert torch.get_num_threads() == 2
+        used.run("0001", epochs=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_exception_fails_the_trial_and_the_next_one_runs(actor: Callable[..., Actor]) -> None:
+    used = actor()
+    failed = used.run("0000", task__fail=True)
+    assert [(r["status"], r["done"], r["record"]) for r in failed] == [("failed", True, None)]
+    assert failed[0]["reason"] == "RuntimeError: planted failure"
+    assert "planted failure" in (used.folder / "trials" / "0000" / "error.txt").read_text()
+    assert used.run("0001")[-1]["status"] == "complete"
+
+
+def test_a_trial_that_fails_at_once_does_not_report_the_one_before(actor: Callable[..., Actor]) -> None:
+    used = actor()
+    assert used.run("0000")[-1]["objective"] < 10
+    (failed,) = used.run("0001", task__fail=True)
+    assert (failed["objective"], failed["best_epoch"], failed["epoch"]) == (1e6, 0, 0)
+
+
+def test_where_there_is_a_gpu_an_exception_costs_the_actor(
+    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    with pytest.raises(RuntimeError, match="planted failure"):
+        actor().run("0000", task__fail=True)
+
+
+def test_values_the_configuration_refuses_fail_one_trial(actor: Callable[..., Actor]) -> None:
+    (result,) = actor().run("0000", optimizer__lr=-1.0)
+    assert result["reason"].startswith("InputError: optimizer.lr: got -1.0")
+
+
+def test_running_out_of_memory_ends_a_trial_with_its_best(
+    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = worker_module.prepare
+
+    class Hungry:
+        def __init__(self, trial: Any) -> None:
+            self.trial = trial
+
+        def run(self, folder: Path) -> Iterator[Any]:
+            yield next(self.trial.run(folder))
+            raise torch.OutOfMemoryError("CUDA out of memory.\n Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(worker_module, "prepare", lambda config: Hungry(original(config)))
+    first, last = actor().run("0000")
+    assert (last["status"], last["done"], last["record"]) == ("oom", True, None)
+    assert (last["objective"], last["best_epoch"]) == (first["objective"], 1)
+    assert last["reason"] == "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB"
+
+
+def test_a_diverged_trial_says_why(actor: Callable[..., Actor]) -> None:
+    (result,) = actor().run("0000", task__explode=True)
+    assert (result["status"], result["done"], result["best_epoch"]) == ("diverged", True, 0)
+    assert result["objective"] == 1e6
+    assert result["reason"]
+
+
+class FakeRun:
+    def __init__(self, broken: str) -> None:
+        self.broken = broken
+        self.rows: list[int] = []
+        self.summary: Mapping[str, Any] = {}
+
+    def log(self, row: Mapping[str, Any], step: int) -> None:
+        if self.broken == "log":
+            raise OSError("no network")
+        self.rows.append(step)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        if self.broken == "finish":
+            raise OSError("no network")
+        self.summary = summary
+
+
+@pytest.mark.parametrize("broken", ["", "open", "log", "finish", "close"])
+def test_tracking_that_fails_costs_a_warning_and_no_trial(
+    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    runs = []
+
+    @contextmanager
+    def track(*args: Any, **kwargs: Any) -> Iterator[FakeRun]:
+        if broken == "open":
+            raise OSError("no network")
+        runs.append(FakeRun(broken))
+        yield runs[-1]
+        if broken == "close":
+            raise OSError("no network")
+
+    monkeypatch.setattr(worker_module, "track", track)
+    results = actor().run("0000")
+    assert [result["status"] for result in results] == ["running", "running", "complete"]
+    warnings = [text for result in results for text in result["warnings"]]
+    assert len(warnings) == (1 if broken else 0)
+    assert all("no network" in text for text in warnings)
+    if not broken:
+        assert runs[0].rows == [1, 2, 3]
+        assert runs[0].summary["state"] == "complete"
+
+
+def test_a_trial_that_is_stopped_is_closed_as_stopped(
+    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[FakeRun] = []
+    ended: list[BaseException | None] = []
+
+    @contextmanager
+    def track(*args: Any, **kwargs: Any) -> Iterator[FakeRun]:
+        runs.append(FakeRun(""))
+        try:
+            yield runs[-1]
+            ended.append(None)
+        except RuntimeError as error:
+            ended.append(error)
+            raise
+
+    monkeypatch.setattr(worker_module, "track", track)
+    used = actor()
+    used.run("0000", epochs=1)
+    used.run("0001", task__fail=True)
+    used.run("0002", epochs=1)
+    used.worker.cleanup()
+    used.worker.cleanup()
+    assert [run.summary.get("state") for run in runs] == ["stopped", None, "stopped"]
+    # The failed one is left as an exception leaves it, so that W&B shows it as failed.
+    assert [type(error).__name__ for error in ended] == ["NoneType", "RuntimeError", "NoneType"]
+
+
+def test_each_trial_is_tracked_in_its_folder_under_the_sweeps_name(
+    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    @contextmanager
+    def track(config: Any, directory: Path, **kwargs: Any) -> Iterator[FakeRun]:
+        seen.append({"directory": directory, **kwargs})
+        yield FakeRun("")
+
+    monkeypatch.setattr(worker_module, "track", track)
+    used = actor()
+    used.run("0000", epochs=1, task__width=4)
+    used.run("0001", epochs=1, task__width=8)
+    assert [run["directory"] for run in seen] == [used.folder / "trials" / n for n in ("0000", "0001")]
+    assert [run["name"] for run in seen] == ["s-0000", "s-0001"]
+    assert {run["group"] for run in seen} == {"s"}
+    assert [run["values"] for run in seen] == [{"task.width": 4}, {"task.width": 8}]
+    assert seen[1]["resolved"]["task"]["width"] == 8
+    json.dumps(seen[1]["resolved"])
