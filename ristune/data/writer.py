@@ -27,6 +27,8 @@ from ristune.data.storage import Storage, open_storage
 from ristune.errors import InputError
 
 SHARD_BYTES = 128 * 2**20
+# Samples are drawn so many at a time: what a simulator needs beside them stays small, and progress is seen.
+DRAWN_ROWS = 512
 # Part of the random stream of every shard: a code is never used for another split.
 SPLIT_CODES = {"train": 0, "val": 1, "test": 2}
 
@@ -64,7 +66,7 @@ def write_dataset(
         sizes: the number of samples of `train`, `val` and `test`; a split of 0 is left out.
         seed: the seed of the dataset, at least 0.
         shard_rows: the number of samples in a shard; by default what makes about `SHARD_BYTES`.
-        progress: called after every shard with the number of samples it holds.
+        progress: called with the number of samples after every draw.
 
     Returns:
         The manifest as it is stored.
@@ -92,13 +94,11 @@ def write_dataset(
         written[split] = []
         for index, first in enumerate(range(0, rows, rows_each)):
             count = min(rows_each, rows - first)
-            shard = write_shard(storage, simulator, seed, split, index, count)
+            shard = write_shard(storage, simulator, seed, split, index, count, progress)
             _check_ids(storage, split, shard.ids, seen)
             known = seen.get(split, np.empty(0, np.int64))
             seen[split] = np.sort(np.concatenate([known, shard.ids]), kind="stable")
             written[split].append(shard)
-            if progress is not None:
-                progress(count)
 
     train = written.get("train", [])
     manifest = Manifest(
@@ -122,7 +122,13 @@ def write_dataset(
 
 
 def write_shard(
-    storage: Storage, simulator: Simulator, seed: int, split: str, index: int, rows: int
+    storage: Storage,
+    simulator: Simulator,
+    seed: int,
+    split: str,
+    index: int,
+    rows: int,
+    progress: Callable[[int], None] | None = None,
 ) -> WrittenShard:
     """Draw one shard and write it; it depends on no other shard.
 
@@ -133,13 +139,14 @@ def write_shard(
         split: the split the shard is of.
         index: its place in the split.
         rows: its number of samples.
+        progress: called with the number of samples after every draw.
 
     Raises:
         InputError: the simulator draws what it does not declare, a value is not finite, or an id repeats.
     """
     path = f"{split}/{index:05d}.parquet"
     columns = _columns(simulator.columns, path)
-    arrays = simulator.draw(rows, shard_generator(seed, split, index))
+    arrays = _draw(simulator, rows, shard_generator(seed, split, index), progress)
     data, shard = encode(path, columns, arrays)
     ids: NDArray[np.int64] = np.sort(arrays[id_column(columns, path).name])
     repeats = int(np.count_nonzero(ids[1:] == ids[:-1]))
@@ -149,6 +156,19 @@ def write_shard(
     return WrittenShard(
         shard, ids, {column.name: moments(arrays[column.name]) for column in columns if column.role != "id"}
     )
+
+
+def _draw(
+    simulator: Simulator, rows: int, rng: np.random.Generator, progress: Callable[[int], None] | None
+) -> dict[str, NDArray[Any]]:
+    """Samples of a shard, drawn one block after the other from its own stream."""
+    blocks = []
+    for first in range(0, rows, DRAWN_ROWS):
+        count = min(DRAWN_ROWS, rows - first)
+        blocks.append(simulator.draw(count, rng))
+        if progress is not None:
+            progress(count)
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def shard_generator(seed: int, split: str, index: int) -> np.random.Generator:

@@ -13,7 +13,6 @@ from ristune.nearfield.channel import ChannelSampler, code_values, complex_norma
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.scene import Scenes, SceneSampler, source_steering
 
-BLOCK = 512
 CODES_STREAM = 0x434F4445
 CHANNEL_DTYPES = ("f2", "f4")
 
@@ -121,20 +120,24 @@ class NearFieldSimulator:
         return {"codebooks": (columns, {"phase": self.codes[None]})}
 
     def draw(self, rows: int, rng: np.random.Generator) -> Mapping[str, np.ndarray]:
-        """Draw `rows` scenes, block by block so that memory stays flat."""
-        blocks = [self._block(min(BLOCK, rows - start), rng) for start in range(0, rows, BLOCK)]
-        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        """Draw scenes.
 
-    def _block(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        scenes = self.scene.draw(count, self.geometry, rng)
-        kappa, channel = self.channel.draw(count, self.geometry.rows, self.geometry.columns, rng)
-        snr_db = rng.uniform(self.channel.snr_db[0], self.channel.snr_db[1], count)
+        Args:
+            rows: how many.
+            rng: the only source of randomness.
+
+        Returns:
+            An array [rows, *shape] for each of `columns`.
+        """
+        scenes = self.scene.draw(rows, self.geometry, rng)
+        kappa, channel = self.channel.draw(rows, self.geometry.rows, self.geometry.columns, rng)
+        snr_db = rng.uniform(self.channel.snr_db[0], self.channel.snr_db[1], rows)
         field = self._field(scenes, rng)
         y, noise_var = receive(field, channel, code_values(self.codes), snr_db, rng)
         block = {
             "y": _parts(y, "<f4"),
             "h": _parts(channel, self.channel_dtype),
-            "codebook": np.zeros(count, np.int32),
+            "codebook": np.zeros(rows, np.int32),
             "snr_db": snr_db.astype(np.float32),
             "noise_var": noise_var,
             "kappa": kappa.astype(np.float32),

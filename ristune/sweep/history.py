@@ -60,6 +60,12 @@ class TrialHistory:
         return self.best_epoch > 0 and self.state is not State.FAILED
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Validation metrics of the best epoch; empty while there is none."""
+        best = [record for record in self.records if record["epoch"] == self.best_epoch]
+        return {k.removeprefix("val/"): v for row in best for k, v in row.items() if k.startswith("val/")}
+
+    @property
     def seconds(self) -> float:
         """Training and validation time of all its epochs."""
         return float(sum(record["seconds"] for record in self.records))

@@ -64,8 +64,8 @@ def summary(history: History) -> dict[str, Any]:
 
     Returns:
         `name`, `trials` (total and by state; `running` are those that never came to an end), `best` (null
-        if there is none), `epochs`, `seconds`, `gpu_hours`, `versions`, and also `requested`, `outcome`,
-        `failures` (how many trials by cause) and `warnings`.
+        if there is none; its `metrics` are those of its best epoch), `epochs`, `seconds`, `gpu_hours`,
+        `versions`, and also `requested`, `outcome`, `failures` (how many trials by cause) and `warnings`.
     """
     trials = list(history.trials.values())
     ends = (State.COMPLETE, State.STOPPED, State.DIVERGED, State.OOM, State.FAILED)
@@ -81,7 +81,13 @@ def summary(history: History) -> dict[str, Any]:
             "running": history.count(State.WAITING, State.RUNNING, State.INTERRUPTED),
         },
         "best": best
-        and {"trial": best.id, "objective": best.objective, "epoch": best.best_epoch, "values": best.values},
+        and {
+            "trial": best.id,
+            "objective": best.objective,
+            "epoch": best.best_epoch,
+            "values": best.values,
+            "metrics": best.metrics,
+        },
         "epochs": sum(len(trial.records) for trial in trials),
         "seconds": history.ended.get("time", last or started["time"]) - started["time"],
         "gpu_hours": sum(trial.seconds for trial in trials) * started["resources"]["gpu"] / 3600,

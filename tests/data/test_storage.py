@@ -185,8 +185,21 @@ def test_a_place_that_cannot_be_written_to_is_refused(tmp_path, below):
         open_storage(str(tmp_path / below)).ensure_writable()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not hold root back")
-def test_a_read_only_place_is_refused(tmp_path):
+@pytest.fixture
+def locked(tmp_path):
     tmp_path.chmod(0o500)
+    return tmp_path
+
+
+@pytest.fixture
+def unprivileged():
+    """Permissions do not hold root back: give root's rights up for the test."""
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    yield
+    os.seteuid(user)
+
+
+def test_a_read_only_place_is_refused(locked, unprivileged):
     with pytest.raises(InputError, match="Permission denied"):
-        open_storage(str(tmp_path)).ensure_writable()
+        open_storage(str(locked)).ensure_writable()

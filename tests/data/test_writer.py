@@ -153,6 +153,18 @@ def test_progress_counts_every_sample(tmp_path):
     assert calls == [8, 8, 4, 6, 3]
 
 
+def test_a_shard_is_drawn_block_by_block_from_one_stream(tmp_path, monkeypatch):
+    monkeypatch.setattr("ristune.data.writer.DRAWN_ROWS", 3)
+    calls = []
+    write_dataset(str(tmp_path / "d"), Drawing(), {"train": 8}, seed=0, progress=calls.append)
+    assert calls == [3, 3, 2]
+    rng = shard_generator(0, "train", 0)
+    blocks = [Drawing().draw(rows, rng) for rows in calls]
+    read = open_dataset(str(tmp_path / "d")).split("train")
+    for name in blocks[0]:
+        assert np.array_equal(read[name].numpy(), np.concatenate([block[name] for block in blocks]))
+
+
 @pytest.mark.parametrize(
     ("ids", "rule"),
     [

@@ -162,6 +162,7 @@ def test_a_diverging_trial_never_wins_and_never_enters_a_rung(mixed: Sweep) -> N
         t.id for t in mixed.history.trials.values() if t.values["task.explode"] and not t.values["task.fail"]
     }
     assert mixed.summary["best"]["trial"] not in diverged
+    assert "its validation: mse " in mixed.stdout
     decided = [event for event in mixed.events if event["event"] == "decided"]
     assert not [event for event in decided if event["trial"] in diverged and event["rung"]]
     assert all(mixed.history.trials[name].epoch == 1 for name in diverged)
@@ -249,10 +250,11 @@ def test_the_same_seed_one_at_a_time_gives_the_same_trials(tmp_path: Path) -> No
 
 
 def test_a_sweep_in_which_all_fail_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ("--trials", "3", "task.fail=true", "tracking.mode=disabled")
+    (tmp_path / "groups" / "space").mkdir(parents=True)
+    (tmp_path / "groups" / "space" / "fail.yaml").write_text("task.fail: {choices: [true]}\n")
+    more = ("--trials", "3", "space=fail", "--config-dir", str(tmp_path / "groups"), "tracking.mode=disabled")
     assert main(arguments(tmp_path, "failing", *more)) == 1
     captured = capsys.readouterr()
-    assert "the task fails without searched values: RuntimeError('planted failure')" in captured.err
     assert "3 x failed: RuntimeError: planted failure" in captured.err
     assert "ristune.train" not in captured.out
     summary = json.loads((tmp_path / "runs" / "failing" / "summary.json").read_text())

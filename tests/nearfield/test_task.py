@@ -34,6 +34,17 @@ def test_every_parameter_has_a_gradient(task, drawn):
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
+def test_half_precision_of_the_network_barely_moves_the_errors(task, drawn):
+    """Logits are summed and the softmax taken in FP32, the covariance never leaves it."""
+    errors = []
+    for precision in ("fp32", "bf16"):
+        with torch.no_grad():
+            output, batch = forward(task, drawn.batch, precision, CPU)
+        assert output.dtype == torch.float32
+        errors.append(task.metrics(output, batch)["nmse_pred"])
+    assert errors[1].mean().item() == pytest.approx(errors[0].mean().item(), rel=0.02)
+
+
 def test_every_weighted_term_is_non_zero_and_named(task, drawn):
     output, batch = forward(task, drawn.batch, "fp32", CPU)
     terms = task.loss(output, batch)

@@ -30,6 +30,7 @@ def test_the_summary_has_its_fixed_shape() -> None:
         "objective": 0.25,
         "epoch": 2,
         "values": {"optimizer.lr": 0.1, "task.width": 4},
+        "metrics": {"mse": 0.25},
     }
     assert summary["epochs"] == 6
     # Six epochs of an hour each on half a GPU.
