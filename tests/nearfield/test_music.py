@@ -3,6 +3,7 @@ import torch
 
 from ristune.nearfield.covariance import build_grid
 from ristune.nearfield.evaluation import Search, true_points
+from ristune.nearfield.geometry import cosines
 from ristune.nearfield.metrics import score
 from ristune.nearfield.music import Estimates, null_spectrum, pick_peaks, refine, signal_subspace
 from tests.nearfield.conftest import GEOMETRY, VIEW, Drawn, make_task, scene_sampler, simulator
@@ -16,6 +17,31 @@ def oracle(count, rows=40):
     task.attach(drawn)
     prepared = task.prepare(drawn.batch)
     return task, prepared, prepared["factor"] @ prepared["factor"].mH
+
+
+def independent_truth(prepared, count):
+    """Sources between the numbers of FP32, and R_true from plain distances in double precision."""
+    generator = torch.Generator().manual_seed(0)
+    azimuth, elevation, distance = (
+        prepared[name][:, :count].double() + 1e-4 * torch.rand(40, count, generator=generator).double()
+        for name in ("azimuth", "elevation", "range")
+    )
+    across = torch.cos(elevation)
+    towards = [torch.cos(azimuth) * across, torch.sin(azimuth) * across, torch.sin(elevation)]
+    places = distance[..., None] * torch.stack(towards, dim=-1)
+    paths = torch.linalg.vector_norm(places[:, :, None] - GEOMETRY.elements().double(), dim=-1)
+    responses = torch.exp(-2j * torch.pi / GEOMETRY.wavelength * (paths - distance[..., None]))
+    covariance = responses.mT @ responses.conj() / count
+    return covariance.to(torch.complex64), cosines(azimuth, elevation, 1 / distance)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_estimates_do_not_share_their_rounding_with_the_truth(count):
+    task, prepared, _ = oracle(count)
+    covariance, points = independent_truth(prepared, count)
+    result = score(Search(task).music(covariance, prepared["num_sources"]), points, prepared["num_sources"])
+    assert result.recall > 0.98
+    assert 0 < result.row()["~angle"] < 1e-4 and 0 < result.row()["~range"] < 1e-4
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
