@@ -1,8 +1,8 @@
 """Two limits of the near-field task on its validation split: the grid's own floor, and the oracle.
 
 The floor is the least NMSE of `R_pred = sum_g gamma_g a_g a_g^H + floor I` over all non-negative maps, found
-scene by scene from the true covariance: no network on this grid can be below it. The oracle is near-field
-MUSIC with refinement on R_true, told K: what the estimator itself loses.
+scene by scene from the true covariance by iteration, and so a little above what no network can be below. The
+oracle is near-field MUSIC with refinement on R_true, told K: what the estimator itself loses.
 
 python benchmarks/near_field.py [--scenes 256] [PATH=VALUE ...]
 """

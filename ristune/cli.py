@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"python -m ristune.{command}",
             description=description,
             epilog=f"examples:\n{examples}\n\n"
-            "overrides: GROUP=CHOICE or PATH=VALUE, anywhere on the line, later ones first; "
+            "overrides: GROUP=CHOICE or PATH=VALUE, anywhere on the line, the last of two wins; "
             "--show-config prints every path.\n"
             "exit status: 0 done, 1 the run failed, 2 bad input, 130 interrupted.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -74,17 +74,20 @@ def configure(arguments: argparse.Namespace, more: Sequence[str] = ()) -> Config
     return compose([*more, *arguments.overrides], arguments.config_dir)
 
 
-def ensure_directory(option: str, directory: Path) -> Path:
-    """Make an output folder now, so that an output that cannot be written is known before any work.
+def check_writable(option: str, directory: Path) -> None:
+    """Try an output folder and leave no trace, so that one that cannot be written is known before any work.
 
     Raises:
         InputError: if it cannot be made or written.
     """
+    new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     probe = directory / ".ristune-writable"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        for folder in new:
+            folder.rmdir()
     except OSError as error:
         raise InputError(
             option,
@@ -92,7 +95,6 @@ def ensure_directory(option: str, directory: Path) -> Path:
             f"it must be a folder that can be written ({error.strerror})",
             "choose another",
         ) from error
-    return directory
 
 
 def console() -> Console:

@@ -3,8 +3,6 @@
 This module alone knows hydra. It refuses unknown paths and wrong types, and says what was meant.
 """
 
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,19 +13,22 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import ristune
 from ristune.data.config import DataConfig
 from ristune.errors import InputError
+from ristune.overrides import check_value, literal
 from ristune.tracking import TrackingConfig
 from ristune.training.config import OptimizerConfig, TrainingConfig, require
 
-# Text that needs no quotes: it cannot be read as a number, a truth value, null, a list or a mapping.
-_BARE_TEXT = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*", re.IGNORECASE)
 SAMPLERS = ("tpe", "random")
+# What every generator that is seeded takes.
+SEEDS = 2**32
+SEED_RULE = "in [0, 2**32)"
 Section = TypeVar("Section")
 
 
@@ -51,6 +52,7 @@ class SweepConfig:
             InputError: naming the first value out of its range.
         """
         require(self.sampler in SAMPLERS, "sweep.sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        require(0 <= self.seed < SEEDS, "sweep.seed", self.seed, SEED_RULE)
         require(self.startup_trials >= 1, "sweep.startup_trials", self.startup_trials, "at least 1")
         require(self.grace >= 1, "sweep.grace", self.grace, "at least 1")
         require(self.reduction >= 2, "sweep.reduction", self.reduction, "at least 2")
@@ -118,7 +120,7 @@ def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
     """Compose the configuration.
 
     Args:
-        overrides: `path=value` and `group=choice`, later ones first.
+        overrides: `path=value` and `group=choice`; the last of two wins.
         config_dirs: folders with groups of the user's own, searched before ristune's.
 
     Raises:
@@ -143,6 +145,24 @@ def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
     return _typed(node, tuple(overrides), tuple(directories))
 
 
+def restore(source: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str]) -> Config:
+    """The configuration that a checkpoint was trained with, whatever the YAML files say today.
+
+    Args:
+        source: `Config.source`, as stored.
+        overrides: what is to be another way now: `path=value`, no group choices.
+        config_dirs: as stored.
+
+    Raises:
+        InputError: as `compose`.
+    """
+    node = OmegaConf.create(dict(source))
+    for override in map(_parse, overrides):
+        check_value(source, override.key_or_group, override.value())
+        OmegaConf.update(node, override.key_or_group, override.value())
+    return _typed(node, tuple(overrides), tuple(config_dirs))
+
+
 def build(spec: Mapping[str, Any]) -> Any:
     """Construct the object that a spec with `_target_` describes; `name` and `objective` are not passed.
 
@@ -153,55 +173,19 @@ def build(spec: Mapping[str, Any]) -> Any:
     try:
         return hydra.utils.instantiate(arguments, _convert_="all")
     except HydraException as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from error
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from error
+        # An exception of the class's own code is its author's to see, traceback and all.
+        if cause is not None and not isinstance(cause, ImportError | AttributeError | TypeError):
+            raise
         raise InputError(
             "_target_",
             str(spec.get("_target_")),
-            f"it must be an importable class that takes its YAML's arguments ({error.__cause__ or error})",
+            f"it must be an importable class that takes its YAML's arguments "
+            f"({' '.join(str(cause or error).split())})",
             "correct the name or the arguments in the task's or simulator's YAML",
         ) from error
-
-
-def check_value(known: Mapping[str, Any], path: str, value: Any) -> None:
-    """Refuse a path that is not in the configuration, and a value of another kind than the one there.
-
-    Raises:
-        InputError: naming the nearest known path, or the kind wanted.
-    """
-    paths = _paths(known)
-    if path not in paths:
-        close = difflib.get_close_matches(path, paths, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else "see `--show-config` for every path"
-        raise InputError("override", path, "it must be a path of the configuration", remedy)
-    default = paths[path]
-    wanted = _kind(default)
-    if (
-        wanted is not None
-        and _kind(value) != wanted
-        and not (wanted == "number" and _kind(value) == "integer")
-    ):
-        raise InputError(
-            path, value, f"it must be of the kind {wanted}, as {default!r} is", "give such a value"
-        )
-
-
-def _paths(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found[f"{prefix}{key}"] = value
-        if isinstance(value, Mapping):
-            found.update(_paths(value, f"{prefix}{key}."))
-    return found
-
-
-def _kind(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value.startswith("${")):
-        return None
-    for kind, types in (("truth value", bool), ("integer", int), ("number", float), ("text", str)):
-        if isinstance(value, types):
-            return kind
-    return "mapping" if isinstance(value, Mapping) else "list"
 
 
 def _parse(text: str) -> Override:
@@ -230,12 +214,19 @@ def _hydra(overrides: Sequence[str]) -> DictConfig:
     try:
         node: DictConfig = hydra_compose("config", overrides=list(overrides))
         return node
-    except (ConfigCompositionException, HydraException) as error:
-        text = " ".join(str(error).split())
+    except MissingConfigException as error:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        raise InputError(
+            group or "configuration",
+            choice,
+            f"it must be one of {', '.join(error.options or [])}",
+            "give the folder of your own with --config-dir",
+        ) from error
+    except (HydraException, YAMLError) as error:
         raise InputError(
             "configuration",
             " ".join(overrides),
-            f"it must compose ({text})",
+            f"it must compose ({' '.join(str(error).split())})",
             "correct the choice or the YAML",
         ) from error
 
@@ -272,6 +263,7 @@ def _section(section: type[Section], name: str, values: Mapping[str, Any]) -> Se
 def _typed(node: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Config:
     source = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
     plain = _plain(node)
+    require(0 <= plain["seed"] < SEEDS, "seed", plain["seed"], SEED_RULE)
     return Config(
         task=plain["task"],
         simulator=plain.get("simulator"),
@@ -287,14 +279,3 @@ def _typed(node: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str,
         overrides=overrides,
         config_dirs=config_dirs,
     )
-
-
-def literal(value: Any) -> str:
-    """A value as an override spells it; floats in full, so that it reproduces the trial."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) and not _BARE_TEXT.fullmatch(value):
-        # Hydra's grammar: a quote is escaped by a backslash, and backslashes only before a quote.
-        escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-        return f"'{escaped}'"
-    return "null" if value is None else repr(value) if isinstance(value, float) else str(value)

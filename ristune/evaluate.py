@@ -14,12 +14,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ristune import cli
-from ristune.config import Config, compose
+from ristune.config import Config, restore
 from ristune.data.stream import Stream, open_dataset
+from ristune.errors import InputError
+from ristune.overrides import literal
 from ristune.training import checkpoint
 from ristune.training.step import forward, resolve_device, resolve_precision
 from ristune.training.task import Batch, Output, Task
-from ristune.trial import build_task
+from ristune.trial import build_task, finite
 
 EXAMPLES = """\
   python -m ristune.evaluate --checkpoint runs/NAME/best
@@ -43,8 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(_main, argv)
 
 
-def evaluate(config: Config, directory: Path, split: str, scenes: int) -> Tables:
+def evaluate(config: Config, directory: Path, split: str, scenes: int, same_data: bool) -> Tables:
     """Load a checkpoint strictly and measure it by the task's own hook, or by its metrics.
+
+    Args:
+        config: as the checkpoint was trained with, but for what is to be another way.
+        directory: the checkpoint's.
+        split: of the dataset.
+        scenes: how many samples costly measures may use.
+        same_data: whether the dataset must be the very one it was trained on.
 
     Raises:
         InputError: if checkpoint, dataset and configuration do not fit.
@@ -52,8 +61,17 @@ def evaluate(config: Config, directory: Path, split: str, scenes: int) -> Tables
     device = resolve_device(config.training.device)
     precision = resolve_precision(config.training.precision, device)
     dataset = open_dataset(config.data.uri)
+    saved = checkpoint.load(directory)
+    if same_data and dataset.dataset_id != saved.state["dataset_id"]:
+        raise InputError(
+            "data.uri",
+            config.data.uri,
+            f"it must be the dataset of the training, id {saved.state['dataset_id'][:12]}, and has the id "
+            f"{dataset.dataset_id[:12]}",
+            "give --data to measure on it all the same",
+        )
     task = build_task(config, dataset)
-    checkpoint.load(directory).load_into(task.network)
+    saved.load_into(task.network)
     task.network.to(device).eval()
     stream = Stream(dataset, split, config.training.batch_size, seed=0, shuffle=False, device=device)
     predict = partial(_predict, task, precision, device)
@@ -103,34 +121,27 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the tables as JSON")
     arguments = parser.parse_intermixed_args(argv)
     state = checkpoint.load(arguments.checkpoint).state
-    config = compose(
-        [
-            *state["overrides"],
-            *([f"data.uri={arguments.data}"] if arguments.data else []),
-            *arguments.overrides,
-        ],
-        [*state["config_dirs"], *arguments.config_dir],
-    )
+    data = [f"data.uri={literal(arguments.data)}"] if arguments.data else []
+    config = restore(state["source"], [*data, *arguments.overrides], state["config_dirs"])
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
     if arguments.out is not None:
-        cli.ensure_directory("--out", arguments.out.parent)
+        cli.check_writable("--out", arguments.out.parent)
     console = cli.console()
-    tables = evaluate(config, arguments.checkpoint, arguments.split, arguments.scenes)
+    with console.status(f"measuring {arguments.checkpoint} on {config.data.uri}, split {arguments.split}"):
+        tables = evaluate(config, arguments.checkpoint, arguments.split, arguments.scenes, not arguments.data)
     for title, rows in tables.items():
         console.print(title, render(rows), sep="\n")
     if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(_json(tables), indent=2, allow_nan=False) + "\n")
         console.print(f"tables written to {arguments.out}")
     return cli.DONE
 
 
 def _json(tables: Tables) -> dict[str, list[dict[str, Any]]]:
-    def plain(value: Any) -> Any:
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {title: [{k: plain(v) for k, v in row.items()} for row in rows] for title, rows in tables.items()}
+    return {title: [finite(row) for row in rows] for title, rows in tables.items()}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,10 +76,12 @@ def _main(argv: Sequence[str]) -> int:
     out = arguments.out or Path(config.output) / name
     if (out / RECORDS).exists():
         raise InputError("--out", str(out), "it must not hold an earlier training", "choose another folder")
-    cli.ensure_directory("--out", out)
+    cli.check_writable("--out", out)
     console = cli.console()
     ensure_dataset(config, console)
     trial = prepare(config)
+    trial.trainer.check_objective()
+    out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(cli.show(config.resolved()))
     _introduce(trial, out, console)
     return _train(trial, out, console)
@@ -158,20 +161,27 @@ class _Bar(Progress):
 
 def _header(record: Record) -> str:
     return (
-        f"{'epoch':>9} {'loss':>9}" + "".join(f" {name:>13}" for name in record.val) + f" {'lr':>9} {'s':>7}"
+        f"{'epoch':>8} {'loss':>8}"
+        + "".join(f" {name:>{_width(name)}}" for name in record.val)
+        + f" {'lr':>8} {'s':>6}"
     )
 
 
 def _line(record: Record, config: Config) -> str:
     metrics: Mapping[str, float] = record.val
     best = "*" if record.improved else " "
-    figures = "".join(f" {value:13.4f}" for value in metrics.values())
+    figures = "".join(f" {value:{_width(name)}.4f}" for name, value in metrics.items())
     loss = record.train.get("loss", math.nan)
     skipped = f"  {record.skipped} steps skipped" if record.skipped else ""
     return (
-        f"{record.epoch:>4}/{config.training.epochs:<3}{best} {loss:9.4f}{figures} {record.lr:9.2e} "
-        f"{record.seconds:7.1f}{skipped}"
+        f"{record.epoch:>3}/{config.training.epochs:<3}{best} {loss:8.4f}{figures} {record.lr:8.1e} "
+        f"{record.seconds:6.1f}{skipped}"
     )
+
+
+def _width(name: str) -> int:
+    """Of a metric's column: its name, or a figure."""
+    return max(len(name), 7)
 
 
 def _kept(record: Record | None, out: Path) -> str:
@@ -179,7 +189,7 @@ def _kept(record: Record | None, out: Path) -> str:
         return f"no finite validation yet: nothing is kept but {out / RECORDS}"
     return (
         f"best epoch {record.best_epoch}: {record.objective:.4f}, kept in {out / 'best'}\n"
-        f"measure it: python -m ristune.evaluate --checkpoint {out / 'best'}"
+        f"measure it: python -m ristune.evaluate --checkpoint {shlex.quote(str(out / 'best'))}"
     )
 
 

@@ -14,6 +14,7 @@ import torch
 import ristune
 from ristune.config import Config, build
 from ristune.data.stream import Dataset, Stream, open_dataset
+from ristune.errors import InputError
 from ristune.training import checkpoint
 from ristune.training.record import Record
 from ristune.training.step import resolve_device
@@ -23,7 +24,11 @@ from ristune.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Trial:
-    """Everything one training needs, built and checked, not yet started."""
+    """Everything one training needs, built and checked, not yet started.
+
+    Attributes:
+        origin: what a checkpoint says it came from: configuration, dataset, versions; plain values.
+    """
 
     config: Config
     dataset: Dataset
@@ -31,6 +36,8 @@ class Trial:
     trainer: Trainer
     train: Stream
     val: Stream
+    # Made once: OmegaConf turns a Ctrl-C that meets it at work into an error of its own.
+    origin: Mapping[str, Any]
 
     def run(self, directory: Path | None = None) -> Iterator[Record]:
         """Train; with a `directory`, keep the best epoch's checkpoint in `directory/best`."""
@@ -46,11 +53,7 @@ class Trial:
             "objective": record.objective,
             "val": finite(record.val),
             "train": finite(record.train),
-            "config": self.config.resolved(),
-            "overrides": list(self.config.overrides),
-            "config_dirs": list(self.config.config_dirs),
-            "dataset_id": self.dataset.dataset_id,
-            "versions": versions(),
+            **self.origin,
         }
 
 
@@ -86,14 +89,31 @@ def prepare(config: Config) -> Trial:
         limit=config.data.val_limit,
     )
     trainer = Trainer(task, train, val, config.training, config.optimizer, device)
-    return Trial(config, dataset, task, trainer, train, val)
+    origin = {
+        "config": config.resolved(),
+        "source": config.source,
+        "overrides": list(config.overrides),
+        "config_dirs": list(config.config_dirs),
+        "dataset_id": dataset.dataset_id,
+        "versions": versions(),
+    }
+    return Trial(config, dataset, task, trainer, train, val, origin)
 
 
 def build_task(config: Config, dataset: Dataset) -> Task:
     """The task of a configuration, its weights drawn from the seed, shown the dataset."""
-    with torch.random.fork_rng():
+    # Weights are drawn on the CPU: naming no GPU keeps torch from opening a context on each.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         task: Task = build(config.task)
+    missing = [name for name in ("network", "loss", "metrics") if not hasattr(task, name)]
+    if missing:
+        raise InputError(
+            "task",
+            type(task).__name__,
+            f"it must have network, loss and metrics; missing: {', '.join(missing)}",
+            "add them to the class",
+        )
     if isinstance(task, Attaches):
         task.attach(dataset)
     return task

@@ -1,6 +1,8 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,8 @@ import yaml
 
 from ristune import evaluate, simulate, train
 from ristune.training import checkpoint
+
+ROOT = Path(__file__).parents[1]
 
 
 def records(folder):
@@ -91,7 +95,8 @@ def test_a_run_that_diverges_exits_1_with_its_reason(toy, tmp_path, capsys):
     [
         (["optimizer.lrr=1"], "override: got 'optimizer.lrr'.*did you mean 'optimizer.lr'"),
         (["training.objective=accuracy"], "training.objective: got 'accuracy'; it must be a metric"),
-        (["simulator.noise=0.7"], "data.uri: got .*simulated with other values than simulator.noise=0.7"),
+        (["training.device=cuda"], "training.device: got 'cuda'; torch must see a GPU"),
+        (["seed=-1"], r"seed: got -1; it must be in \[0, 2\*\*32\)"),
         (["data.train_limit=100000"], "data.train_limit: got 100000"),
         (["data.uri=s3://bucket/data"], "s3"),
         (["--from", "missing.yaml"], "--from: got 'missing.yaml'; it must be a YAML file"),
@@ -132,7 +137,7 @@ def test_a_checkpoint_of_another_network_is_refused(toy, tmp_path, capsys):
     assert train.main(toy("training.epochs=1", "--out", str(out))) == 0
     capsys.readouterr()
     assert evaluate.main(["--checkpoint", str(out / "best"), "task.width=5"]) == 2
-    assert "its weights must fit the network" in error_of(capsys)
+    assert "its weights must be whole and fit the network" in error_of(capsys)
 
 
 @pytest.mark.parametrize("command", [simulate, train, evaluate])
@@ -170,7 +175,92 @@ def test_ctrl_c_ends_a_training_and_keeps_what_is_there(toy, tmp_path):
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         shown, errors = process.communicate(timeout=30)
-    assert process.returncode == 130 and "Traceback" not in errors
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
     assert "best epoch" in shown
     rows = records(out)
     assert rows and checkpoint.load(out / "best").state["epoch"] <= rows[-1]["epoch"] + 1
+
+
+def test_the_simulator_of_the_documentation_works(tmp_path, capsys, monkeypatch):
+    text = (ROOT / "docs" / "your-own-task.md").read_text()
+    (code,) = [part for part in re.findall(r"```python\n(.*?)```", text, re.S) if "class MySimulator" in part]
+    (values,) = [part for part in re.findall(r"```yaml\n(.*?)```", text, re.S) if "MySimulator" in part]
+    (tmp_path / "my_package.py").write_text(code)
+    for group, content in {
+        "simulator": values,
+        "task": "_target_: tests.toy.ToyTask\nname: mine\nobjective: mse\nwidth: 4\nscale: 1.0\n",
+    }.items():
+        (tmp_path / "configs" / group).mkdir(parents=True)
+        (tmp_path / "configs" / group / "mine.yaml").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    uri = str(tmp_path / "data")
+    own = ["task=mine", "--config-dir", str(tmp_path / "configs")]
+    assert simulate.main([*own, "--out", uri, "--train", "64", "--val", "32", "--test", "32"]) == 0
+    # The line it ends with is the command that goes on.
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    arguments = shlex.split(last.partition("ristune.train ")[2])
+    more = ["training.epochs=1", "tracking.mode=disabled", "--out", str(tmp_path / "run")]
+    assert train.main([*arguments, *more]) == 0
+
+
+def test_a_simulator_that_lacks_something_is_told_what(toy, tmp_path, capsys):
+    (tmp_path / "simulator").mkdir()
+    (tmp_path / "simulator" / "bare.yaml").write_text("_target_: tests.toy.ToyTask\nwidth: 4\nscale: 1.0\n")
+    more = ["--config-dir", str(tmp_path), "simulator=bare", "--out", str(tmp_path / "d")]
+    assert simulate.main(toy(*more)) == 2
+    assert "missing: name, version, columns" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("simulator.train=500", "rows.train: 128 there, 500 asked"),
+        ("simulator.noise=0.7", "parameters.noise: 0.1 there, 0.7 asked"),
+        ("simulator.seed=8", "seed: 7 there, 8 asked"),
+    ],
+)
+def test_what_is_asked_of_a_dataset_that_exists_must_hold(toy, tmp_path, capsys, override, message):
+    assert (
+        train.main(toy("simulator.val=64", "simulator.test=64", override, "--out", str(tmp_path / "r"))) == 2
+    )
+    assert message in error_of(capsys)
+
+
+def test_bad_input_leaves_no_folder(toy, tmp_path):
+    assert train.main(toy("training.objective=accuracy", "--out", str(tmp_path / "a" / "b"))) == 2
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_checkpoint_is_measured_as_it_was_trained_whatever_the_yaml_says_now(toy, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train.main(toy("training.epochs=1", "task.width=7", "--out", str(out))) == 0
+    state = checkpoint.load(out / "best").state
+    state["overrides"], state["config_dirs"] = ["gone=1"], ["/gone"]
+    (out / "best" / "state.json").write_text(json.dumps(state))
+    assert evaluate.main(["--checkpoint", str(out / "best"), "--split", "val"]) == 0
+
+
+def test_a_dataset_that_was_written_anew_is_refused(toy, tmp_path, capsys):
+    uri = tmp_path / "data"
+    sizes = ["--train", "64", "--val", "32", "--test", "32"]
+    assert simulate.main(["task=toy", "--config-dir", "tests/configs", "--out", str(uri), *sizes]) == 0
+    out = tmp_path / "run"
+    assert train.main(toy(f"data.uri={uri}", "training.epochs=1", "--out", str(out))) == 0
+    shutil.rmtree(uri)
+    again = ["task=toy", "--config-dir", "tests/configs", "simulator.seed=8", "--out", str(uri), *sizes]
+    assert simulate.main(again) == 0
+    capsys.readouterr()
+    assert evaluate.main(["--checkpoint", str(out / "best")]) == 2
+    assert "it must be the dataset of the training" in error_of(capsys)
+    assert evaluate.main(["--checkpoint", str(out / "best"), "--data", str(uri)]) == 0
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "state.json"])
+def test_a_checkpoint_that_was_cut_off_is_refused(toy, tmp_path, capsys, file):
+    out = tmp_path / "run"
+    assert train.main(toy("training.epochs=1", "--out", str(out))) == 0
+    os.truncate(out / "best" / file, 40)
+    capsys.readouterr()
+    assert evaluate.main(["--checkpoint", str(out / "best")]) == 2
+    assert "must be whole" in error_of(capsys)

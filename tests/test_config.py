@@ -79,7 +79,9 @@ def test_overrides_and_values_reproduce_the_trial():
         ("optimizer.lr=-1", "optimizer.lr: got -1"),
         ("sweep.reduction=1", "sweep.reduction: got 1; it must be at least 2"),
         ("tracking.mode=loud", "tracking.mode: got 'loud'; it must be one of auto"),
-        ("task=unknown", "Could not find 'task/unknown'"),
+        ("task=unknown", "task: got 'unknown'; it must be one of nearfield; .*--config-dir"),
+        ("seed=-1", "seed: got -1"),
+        ("sweep.seed=-1", "sweep.seed: got -1"),
         ("+training.more=1", "it must set one existing path to one value"),
         ("~training.epochs", "it must set one existing path to one value"),
         ("optimizer.lr=1,2", "it must set one existing path to one value"),
@@ -115,6 +117,23 @@ def test_a_target_that_cannot_be_built_is_refused_with_its_cause():
         build({"_target_": "tests.toy.NoTask", "name": "toy", "objective": "mse"})
     with pytest.raises(InputError, match="unexpected keyword argument 'depth'"):
         build({"_target_": "tests.toy.ToyTask", "width": 4, "scale": 1.0, "depth": 3})
+
+
+def test_an_exception_of_the_tasks_own_code_is_not_taken_for_bad_input(tmp_path, monkeypatch):
+    (tmp_path / "cursed.py").write_text(
+        "class Task:\n    def __init__(self):\n        raise OSError('cursed')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Exception, match="cursed") as caught:
+        build({"_target_": "cursed.Task"})
+    assert not isinstance(caught.value, InputError) and isinstance(caught.value.__cause__, OSError)
+
+
+def test_yaml_that_cannot_be_read_is_bad_input(tmp_path):
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "broken.yaml").write_text("optimizer.lr: [1, 2\n")
+    with pytest.raises(InputError, match="it must compose .*broken.yaml"):
+        compose(["space=broken"], [tmp_path])
 
 
 def test_a_value_the_task_refuses_keeps_its_own_message():

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ristune.data.manifest import Column
+from ristune.data.columns import Column
 
 
 class ToySimulator:

@@ -16,8 +16,8 @@ from ristune.data.shards import decode
 from ristune.data.storage import Storage, open_storage
 from ristune.errors import InputError
 
-# Train and validation, and once more for a worker that is given another dataset.
-CACHED_SPLITS = 4
+# Training, validation and the labels that a task reads when it is shown the dataset.
+CACHED_SPLITS = 3
 CACHED_TABLES = 16
 
 

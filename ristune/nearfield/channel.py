@@ -45,7 +45,9 @@ class ChannelSampler:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw Rician channels; both parts have unit power an entry.
 
-        The line-of-sight part is the outer product of two plane-wave responses from random directions.
+        The line-of-sight part is the outer product of two plane-wave responses: at the surface from a
+        direction in front of it whose cosines are uniform over the unit disk, at the array from one whose
+        cosine is uniform.
 
         Args:
             count: scenes B.
@@ -57,7 +59,8 @@ class ChannelSampler:
             The Rician factor, [B], and H, [B, M, N], complex64.
         """
         kappa = rng.uniform(self.kappa[0], self.kappa[1], (count, 1, 1))
-        u, v, s = rng.uniform(-1, 1, (3, count, 1))
+        radius, turn = np.sqrt(rng.uniform(size=(count, 1))), rng.uniform(0, 2 * np.pi, (count, 1))
+        u, v, s = radius * np.cos(turn), radius * np.sin(turn), rng.uniform(-1, 1, (count, 1))
         at_surface = _plane(v, rows)[:, :, None] * _plane(u, columns)[:, None, :]
         line = _plane(s, self.antennas)[:, :, None] * at_surface.reshape(count, 1, rows * columns)
         line = line * np.exp(2j * np.pi * rng.uniform(size=(count, 1, 1)))

@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 # The search grid is this many times finer in u and v than the network's.
 SEARCH_REFINEMENT = 2
 NMSE_ROWS = {
-    "nmse_floor": "floor: R = I",
+    "nmse_floor": "floor: R_pred = I",
     "nmse_constant": "best constant",
     "nmse_samp": "R_samp (ridge)",
     "nmse_pred": "network R_pred",
@@ -39,6 +39,7 @@ class Evaluated(Protocol):
     geometry: Geometry
     grid: Grid
     beta: float
+    source_model: str
 
     @property
     def field_of_view(self) -> Any:
@@ -88,6 +89,8 @@ def evaluate(
         f"near-field MUSIC told the true K, {len(truth)} scenes, hits within {GATE_DEG:g} deg; "
         "of the hits: RMSE az, el [deg], range [m], medians ~"
     )
+    if task.source_model == "static":
+        title += "; coherent sources: R has rank 1, and MUSIC cannot part them, given R_true neither"
     tables[title] = [
         {"covariance": name, **_score(found, truth, num_sources).row()} for name, found in located.items()
     ]

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ristune.errors import InputError
+
 LOG_FLOOR = 1e-3
 
 
@@ -31,10 +33,18 @@ class BeamspaceNetwork(nn.Module):
         grid_shape: (W, V, U) of the grid.
         width: channels of the hidden layers.
         blocks: residual blocks.
+
+    Raises:
+        InputError: if width or blocks is below 1.
     """
 
     def __init__(self, grid_shape: tuple[int, int, int], width: int, blocks: int) -> None:
         super().__init__()
+        for name, value in (("width", width), ("blocks", blocks)):
+            if value < 1:
+                raise InputError(
+                    f"task.network.{name}", value, "it must be at least 1", f"set task.network.{name}"
+                )
         self.grid_shape = grid_shape
         self.enter = nn.Conv2d(grid_shape[0] + 1, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))

@@ -117,7 +117,7 @@ class NearFieldTask:
         self.beta = beta
         self._codes = torch.empty(0)
         self._constant = torch.empty(0)
-        self._source_model = "iid"
+        self.source_model = "iid"
 
     def attach(self, dataset: Dataset) -> None:
         """Take codebooks and source model from the dataset, and the best constant from its training labels.
@@ -133,7 +133,8 @@ class NearFieldTask:
                 f"its surface must be the task's: the manifest has {stored}, the task {wanted}",
                 "give task.geometry those values, or another data.uri to simulate a dataset for this surface",
             )
-        self._source_model = str(dataset.parameters["scene"]["source_model"])
+        self._check_view(dataset)
+        self.source_model = str(dataset.parameters["scene"]["source_model"])
         self._codes = torch.from_numpy(code_values(dataset.table("codebooks")["phase"].numpy()))
         count = min(CONSTANT_SCENES, dataset.rows("train"))
         self._constant = self._best_constant(dataset.split("train", columns=LABELS, limit=count))
@@ -192,8 +193,20 @@ class NearFieldTask:
             batch["power"],
             batch["phase"],
             self.geometry,
-            self._source_model,
+            self.source_model,
         )
+
+    def _check_view(self, dataset: Dataset) -> None:
+        """Refuse scenes outside of the grid: they could not be found, and nothing would say why."""
+        for name, bounds in asdict(self.field_of_view).items():
+            low, high = dataset.parameters["scene"][name]
+            if low < bounds[0] or high > bounds[1]:
+                raise InputError(
+                    f"task.field_of_view.{name}",
+                    list(bounds),
+                    f"it must hold the sources of {dataset.uri}, which lie in [{low}, {high}]",
+                    "widen it, or give another data.uri to simulate a dataset for it",
+                )
 
     def _best_constant(self, labels: Mapping[str, Tensor]) -> Tensor:
         """The matrix of least mean NMSE: the mean of R weighted by 1 / ||R||^2, [N, N]."""

@@ -18,13 +18,13 @@ from ristune.config import Config
 from ristune.errors import InputError
 from ristune.simulate import ensure_dataset
 from ristune.sweep import results
-from ristune.sweep.history import History
+from ristune.sweep.history import History, State
 from ristune.sweep.journal import FILE, Journal
 from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines, describe, number
-from ristune.sweep.resources import Resources, local_cores, local_gpus, plan
+from ristune.sweep.resources import Resources, local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.sampler import preview
 from ristune.sweep.space import Space, parse_space
-from ristune.training.step import resolve_device, resolve_precision
+from ristune.training.step import resolve_device
 from ristune.trial import prepare
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ EXAMPLES = """\
   python -m ristune.sweep --trials 200 --name wide space=wide training.epochs=50
   python -m ristune.sweep --trials 50 sweep.sampler=random sweep.concurrency=4
   python -m ristune.sweep --trials 50 task=mine space=mine --config-dir my_configs   # a task of your own
-  python -m ristune.sweep --trials 500 --address auto            # on the Ray cluster of this machine
+  python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
+                                                       # on a Ray cluster whose nodes share this folder
 
 a sweep writes to OUTPUT/NAME/ (runs/NAME/): summary.json, best.yaml, best/ (checkpoint), trials.parquet,
 records.parquet, config.yaml, sweep.log, journal/ (all that happened), trials/ (a folder a trial).
@@ -62,14 +63,20 @@ def _main(argv: Sequence[str]) -> int:
     name = arguments.name or f"{config.task['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
     directory = _directory(config, name)
     gpus = local_gpus(config.training.device)
-    resources = plan(local_cores(), gpus, arguments.trials, config.sweep)
+    resources = (
+        plan(local_cores(), gpus, arguments.trials, config.sweep)
+        if arguments.address is None
+        else plan_cluster(config.training.device, arguments.trials, config.sweep)
+    )
     console = Console()
     if arguments.dry_run:
-        _describe(console, config, space, arguments.trials, directory, resources, arguments.address)
+        _describe(console, config, space, arguments.trials, directory, resources)
         return cli.DONE
-    cli.ensure_directory("output", Path(config.output))
+    cli.check_writable("output", Path(config.output))
     ensure_dataset(config, console)
-    _check_task(config, here=arguments.address is None)
+    if arguments.address is None:
+        resolve_device(config.training.device)
+    _check_task(config)
     # Ray takes a second to import: nothing above needs it.
     from ristune.sweep.tuner import SweepPlan
 
@@ -100,7 +107,9 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument("--name", metavar="NAME", help="of the sweep and its folder (default: TASK-TIME)")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print what would be run, write nothing, start nothing"
+        "--dry-run",
+        action="store_true",
+        help="check configuration and space, print what would be run; the dataset is not looked at",
     )
     parser.add_argument(
         "--address", metavar="ADDRESS", help="of a running Ray cluster, or auto (default: start Ray here)"
@@ -132,17 +141,14 @@ def _directory(config: Config, name: str) -> Path:
     return directory
 
 
-def _check_task(config: Config, here: bool) -> None:
+def _check_task(config: Config) -> None:
     """Build what every trial builds, once, on the CPU: what is wrong with all is known before any starts.
 
     Raises:
-        InputError: if the dataset, the task, the device or the objective is refused.
+        InputError: if the dataset, the task or the objective is refused.
     """
-    if here:
-        resolve_precision(config.training.precision, resolve_device(config.training.device))
-    prepare(
-        config.with_values({"training.device": "cpu", "training.precision": "fp32"})
-    ).trainer.check_objective()
+    on_cpu = config.with_values({"training.device": "cpu", "training.precision": "fp32"})
+    prepare(on_cpu).trainer.check_objective()
 
 
 def _describe(
@@ -152,17 +158,15 @@ def _describe(
     trials: int,
     directory: Path,
     resources: Resources,
-    address: str | None,
 ) -> None:
     print(cli.show(config.resolved()))
     table = Table("path", "distribution", title="space", title_justify="left")
     for path, distribution in space.items():
         table.add_row(path, distribution.describe())
     console.print(table)
-    where = f"the cluster at {address}, by what it has" if address else resources.describe()
     rungs = f"stopping from epoch {config.sweep.grace} on, one in {config.sweep.reduction} goes on"
     print(f"\n{trials} trials of {config.training.epochs} epochs; {rungs}")
-    print(f"resources: {where}\nfolder: {directory}")
+    print(f"resources: {resources.describe()}\nfolder: {directory}")
     print(f"first trials ({config.sweep.sampler}, seed {config.sweep.seed}):")
     for values in preview(space, config.sweep, min(trials, PREVIEWED)):
         print(f"  {describe(values)}")
@@ -184,6 +188,12 @@ def _run(sweep: "SweepPlan", console: Console) -> int:
         with closing(Displays([shown, PlainLines(journal.history, log)])) as displays:
             outcome = run_sweep(sweep, journal, displays)
     results.write(sweep.directory, journal.history)
+    if journal.history.best is not None and not (sweep.directory / results.BEST).is_dir():
+        print(
+            f"warning: the winner's checkpoint is not in {sweep.directory}: its node wrote it elsewhere; "
+            "all nodes must share the output folder",
+            file=sys.stderr,
+        )
     if outcome == BROKEN:
         print(f"error: {journal.history.ended['reason']}; see {sweep.directory / 'ray.log'}", file=sys.stderr)
     if outcome == INTERRUPTED:
@@ -201,6 +211,9 @@ def _report(console: Console, history: History, directory: Path) -> None:
     table.add_row(*(str(count) for count in counts.values()))
     console.print(table)
     best = history.best
+    if best is None and history.count(State.INTERRUPTED):
+        print(f"no trial had ended an epoch: there is no best yet\nresults: {directory}")
+        return
     if best is None:
         print("error: no trial had a finite validation", file=sys.stderr)
         for cause, count in list(results.causes(history).items())[:SHOWN_CAUSES]:

@@ -42,12 +42,6 @@ def ray_running(resources: Resources, address: str | None, log: Path) -> Iterato
             _close_log()
 
 
-def cluster_resources() -> tuple[int, int]:
-    """Cores and GPUs of the Ray that runs."""
-    there = ray.cluster_resources()
-    return int(there.get("CPU", 0)), int(there.get("GPU", 0))
-
-
 def _start(resources: Resources, address: str | None, scratch: Path) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:

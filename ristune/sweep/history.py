@@ -66,6 +66,11 @@ class TrialHistory:
         return {k.removeprefix("val/"): v for row in best for k, v in row.items() if k.startswith("val/")}
 
     @property
+    def held(self) -> float:
+        """Seconds from its start to its end for which it held its share of the machine; 0 until it ends."""
+        return self.ended - self.started if self.started is not None and self.ended is not None else 0.0
+
+    @property
     def seconds(self) -> float:
         """Training and validation time of all its epochs."""
         return float(sum(record["seconds"] for record in self.records))
@@ -106,8 +111,6 @@ class History:
         kind = event["event"]
         if kind == "sweep_started":
             self.started = dict(event)
-        elif kind == "joined":
-            self.started["resources"] = event["resources"]
         elif kind == "sweep_ended":
             self.ended = dict(event)
         elif kind == "warned":
@@ -126,7 +129,8 @@ def _apply(trial: TrialHistory, kind: str, event: Mapping[str, Any]) -> None:
         record = event["record"]
         trial.records.append(record)
         trial.epoch = max(trial.epoch, record["epoch"])
-        if record["best_epoch"] and (trial.objective is None or record["objective"] < trial.objective):
+        # The trainer's own account, which its checkpoint follows; a late report never takes it back.
+        if record["best_epoch"] > trial.best_epoch:
             trial.objective = record["objective"]
             trial.best_epoch = record["best_epoch"]
     elif kind == "stopped":

@@ -11,7 +11,8 @@ from typing import Any
 
 from ray.tune import Stopper
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A terminal that is closed sends SIGHUP.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Seconds for workers to end their epoch and close what they have open; Ray on its own would wait 10.
 PATIENCE = 3.0
 

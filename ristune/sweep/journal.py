@@ -22,7 +22,6 @@ class Event(StrEnum):
     """What can happen. Every event carries `event` and `time` (seconds since the epoch of Unix).
 
     - sweep_started: name, requested, overrides, config_dirs, command, epochs, resources, versions
-    - joined: resources (of the cluster, where the sweep runs on one)
     - asked: trial, values
     - started: trial
     - reported: trial, record (flat; what was not finite is null)
@@ -35,7 +34,6 @@ class Event(StrEnum):
     """
 
     SWEEP_STARTED = "sweep_started"
-    JOINED = "joined"
     ASKED = "asked"
     STARTED = "started"
     REPORTED = "reported"

@@ -230,7 +230,7 @@ def table(history: History, now: float) -> Group:
     best = sorted((t for t in ended if t.can_win), key=lambda t: t.objective or 0.0)[:MAX_BEST]
     _section(rows, "best", best)
     recent = sorted((t for t in ended if t not in best), key=lambda t: t.ended or 0.0, reverse=True)
-    _section(rows, "latest", recent[:MAX_RECENT])
+    _section(rows, "others", recent[:MAX_RECENT])
     return Group(Text(f"{history.started.get('name', '')}  {status_line(history, now)}", style="bold"), rows)
 
 

@@ -18,8 +18,8 @@ class Resources:
     """What a sweep uses.
 
     Attributes:
-        cores: CPU cores there are.
-        gpus: GPUs there are for trials; 0 where they train on the CPU.
+        cores: CPU cores there are, or that are asked of a cluster.
+        gpus: GPUs for trials, likewise; 0 where they train on the CPU.
         concurrency: trials at once.
         cpus: cores a trial, and threads of torch.
         gpu: share of a GPU a trial; 0 on the CPU.
@@ -85,3 +85,35 @@ def plan(cores: int, gpus: int, trials: int, config: SweepConfig) -> Resources:
     concurrency = max(1, min(wanted, cores // max(1, config.cpus_per_trial)))
     cpus = config.cpus_per_trial or max(1, cores // concurrency)
     return Resources(cores, gpus, concurrency, cpus, config.gpu_per_trial if gpus else 0.0)
+
+
+def plan_cluster(device: str, trials: int, config: SweepConfig) -> Resources:
+    """What a sweep asks of a cluster, which may have no node yet and start them as they are asked for.
+
+    Args:
+        device: the configuration's `training.device`.
+        trials: trials in total; there is no more at once.
+        config: `concurrency`, `cpus_per_trial` (0 is one core) and `gpu_per_trial`.
+
+    Raises:
+        InputError: if concurrency or device are left to what an empty cluster has: none.
+    """
+    if not config.concurrency:
+        raise InputError(
+            "sweep.concurrency",
+            config.concurrency,
+            "with --address it must be given: an autoscaled cluster grows to what is asked for",
+            "set it to the trials that the cluster can carry at once",
+        )
+    if device == "auto":
+        raise InputError(
+            "training.device",
+            device,
+            "with --address it must be cuda or cpu: the head tells nothing of the workers",
+            "set training.device=cuda",
+        )
+    on_gpu = device == "cuda"
+    concurrency = min(config.concurrency, trials)
+    gpus = math.ceil(concurrency * config.gpu_per_trial) if on_gpu else 0
+    cpus = config.cpus_per_trial or 1
+    return Resources(concurrency * cpus, gpus, concurrency, cpus, config.gpu_per_trial if on_gpu else 0.0)

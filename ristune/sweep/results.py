@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from ristune.config import literal
+from ristune.overrides import literal
 from ristune.sweep.history import History, State, TrialHistory
 from ristune.sweep.journal import FILE, read
 
@@ -63,7 +64,7 @@ def summary(history: History) -> dict[str, Any]:
     """The sweep in numbers.
 
     Returns:
-        `name`, `trials` (total and by state; `running` are those that never came to an end), `best` (null
+        `name`, `trials` (total and by state), `best` (null
         if there is none; its `metrics` are those of its best epoch), `epochs`, `seconds`, `gpu_hours`,
         `versions`, and also `requested`, `outcome`, `failures` (how many trials by cause) and `warnings`.
     """
@@ -78,7 +79,8 @@ def summary(history: History) -> dict[str, Any]:
         "trials": {
             "total": len(trials),
             **counts,
-            "running": history.count(State.WAITING, State.RUNNING, State.INTERRUPTED),
+            "running": history.count(State.WAITING, State.RUNNING),
+            "interrupted": history.count(State.INTERRUPTED),
         },
         "best": best
         and {
@@ -90,7 +92,7 @@ def summary(history: History) -> dict[str, Any]:
         },
         "epochs": sum(len(trial.records) for trial in trials),
         "seconds": history.ended.get("time", last or started["time"]) - started["time"],
-        "gpu_hours": sum(trial.seconds for trial in trials) * started["resources"]["gpu"] / 3600,
+        "gpu_hours": sum(trial.held for trial in trials) * started["resources"]["gpu"] / 3600,
         "versions": started["versions"],
         "requested": started["requested"],
         "outcome": history.ended.get("outcome", "running"),
@@ -121,7 +123,7 @@ def best_yaml(history: History, best: TrialHistory) -> str:
 
 def train_command(history: History) -> str:
     """The command that trains the best four times as long."""
-    path = Path(history.started["directory"]) / BEST_YAML
+    path = shlex.quote(str(Path(history.started["directory"]) / BEST_YAML))
     return f"python -m ristune.train --from {path} training.epochs={4 * history.started['epochs']}"
 
 

@@ -1,4 +1,4 @@
-"""ASHA with a guard: a diverged trial stops at once and never enters a rung."""
+"""ASHA with a guard: a trial that diverges stops at once, and its diverged epoch enters no rung."""
 
 import math
 from collections.abc import Callable, Mapping

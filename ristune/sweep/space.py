@@ -7,13 +7,14 @@ from typing import Any
 
 import optuna
 
-from ristune.config import Config, check_value
+from ristune.config import Config
 from ristune.errors import InputError
+from ristune.overrides import check_value
 
 Scalar = bool | int | float | str | None
 
 # What a trial may not search: what would change the data, the objective, the budget or the sweep itself.
-CLOSED_GROUPS = ("sweep", "space", "tracking", "simulator")
+CLOSED_GROUPS = ("sweep.", "space.", "tracking.", "simulator.")
 CLOSED_PATHS = (
     "data.uri",
     "data.val_limit",
@@ -24,6 +25,8 @@ CLOSED_PATHS = (
     "training.ceiling",
     "training.epochs",
     "training.device",
+    # Trials share weights' seed and sample order, so that they are compared in pairs.
+    "seed",
 )
 RANGE_KEYS = frozenset({"low", "high", "log", "step"})
 
@@ -89,6 +92,14 @@ def parse_space(config: Config) -> Space:
     """
     if not config.space:
         raise InputError("space", {}, "it must search at least one path", "choose a space: space=NAME")
+    if config.training.objective != config.task["objective"]:
+        raise InputError(
+            "training.objective",
+            config.training.objective,
+            f"a sweep minimises the task's own objective ({config.task['objective']}): "
+            "a searched value may enter another metric",
+            "drop the override, or change the task's YAML",
+        )
     return {str(path): _parse(config, str(path), entry) for path, entry in config.space.items()}
 
 
@@ -141,8 +152,7 @@ def _parse(config: Config, path: str, entry: Any) -> Range | Choices:
 
 
 def _check_path(config: Config, path: str) -> None:
-    group = path.split(".")[0]
-    if group in CLOSED_GROUPS or path in CLOSED_PATHS:
+    if path in CLOSED_PATHS or f"{path}.".startswith(CLOSED_GROUPS):
         raise InputError(
             "space",
             path,

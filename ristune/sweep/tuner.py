@@ -1,5 +1,6 @@
 """Runs a sweep on Ray Tune. Ray is an engine that may be lost: what counts is in the journal."""
 
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,12 +14,13 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from ristune.config import Config
-from ristune.sweep.engine import cluster_resources, ray_running
+from ristune.sweep import results
+from ristune.sweep.engine import ray_running
 from ristune.sweep.history import State
 from ristune.sweep.interrupt import Interrupt, interrupts
 from ristune.sweep.journal import Event, Journal
 from ristune.sweep.progress import Displays
-from ristune.sweep.resources import Resources, plan
+from ristune.sweep.resources import Resources
 from ristune.sweep.sampler import create_study
 from ristune.sweep.scheduler import STOP, Decision, GuardedASHA, fields
 from ristune.sweep.search import StudySearch
@@ -28,6 +30,8 @@ from ristune.trial import versions
 
 FINISHED, INTERRUPTED, BROKEN = "finished", "interrupted", "broken"
 RAY_LOG = "ray.log"
+# Seconds between two writings of the results while a sweep runs.
+RESULTS_PERIOD = 30.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class SweepPlan:
         config: what all trials share.
         space: what is searched.
         trials: how many.
-        resources: of this machine; a cluster's are asked for once it is reached.
+        resources: of this machine, or what is asked of a cluster.
         command: the command line, for the record.
         address: of a Ray cluster; None starts Ray on this machine.
     """
@@ -104,9 +108,15 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
     Returns:
         `finished`, `interrupted` by the user, or `broken`: Ray itself failed, and the journal says how.
     """
+    written = time.monotonic()
 
     def note(event: Event, **values: Any) -> None:
+        nonlocal written
         displays.event(journal.append(event, **values))
+        # A driver that is killed leaves results that are a little old, not none.
+        if event is Event.TOLD and time.monotonic() - written > RESULTS_PERIOD:
+            results.write(sweep.directory, journal.history)
+            written = time.monotonic()
 
     outcome, reason = FINISHED, ""
     _note_start(sweep, note)
@@ -153,12 +163,6 @@ def _run_trials(
     interrupt: Interrupt,
     scratch: Path,
 ) -> None:
-    resources = sweep.resources
-    if sweep.address is not None:
-        cores, gpus = cluster_resources()
-        on_gpu = gpus if sweep.config.training.device != "cpu" else 0
-        resources = plan(cores, on_gpu, sweep.trials, sweep.config.sweep)
-        note(Event.JOINED, resources=asdict(resources))
     search = StudySearch(
         sweep.space,
         create_study(sweep.name, sweep.config.sweep, journal.path.parent),
@@ -167,7 +171,7 @@ def _run_trials(
         note,
     )
     try:
-        _tune(sweep, resources, search, note, displays, interrupt, scratch)
+        _tune(sweep, search, note, displays, interrupt, scratch)
     finally:
         interrupt.disarm()
         search.close(interrupt.reason or "the sweep ended")
@@ -175,7 +179,6 @@ def _run_trials(
 
 def _tune(
     sweep: SweepPlan,
-    resources: Resources,
     search: StudySearch,
     note: Callable[..., None],
     displays: Displays,
@@ -184,10 +187,10 @@ def _tune(
 ) -> None:
     worker = tune.with_parameters(
         TrialWorker,
-        base=sweep.config,
+        base=_anywhere(sweep.config),
         sweep=sweep.name,
         directory=str(sweep.directory.resolve()),
-        threads=resources.cpus,
+        threads=sweep.resources.cpus,
     )
 
     def decided(decision: Decision) -> None:
@@ -203,8 +206,8 @@ def _tune(
         scheduler=GuardedASHA(config.training.epochs, config.sweep.grace, config.sweep.reduction, decided),
         num_samples=sweep.trials,
         # Without it a searcher keeps one trial pending, and a cluster grows one node at a time.
-        max_concurrent_trials=resources.concurrency,
-        resources_per_trial={"cpu": resources.cpus, "gpu": resources.gpu},
+        max_concurrent_trials=sweep.resources.concurrency,
+        resources_per_trial={"cpu": sweep.resources.cpus, "gpu": sweep.resources.gpu},
         reuse_actors=True,
         raise_on_failed_trial=False,
         stop=interrupt,
@@ -214,6 +217,13 @@ def _tune(
         trial_dirname_creator=lambda trial: trial.config["trial"],
         verbose=0,
     )
+
+
+def _anywhere(config: Config) -> Config:
+    """The configuration as it means the same in a worker, whose folder is another."""
+    if "://" in config.data.uri:
+        return config
+    return config.with_values({"data.uri": str(Path(config.data.uri).resolve())})
 
 
 def _note_start(sweep: SweepPlan, note: Callable[..., None]) -> None:

@@ -7,15 +7,24 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from ristune.errors import InputError
 from ristune.training.task import Batch, Output, Prepares, Task
 
 AUTOCAST_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `training.device` asks for; `auto` takes a GPU if there is one."""
+    """The device that `training.device` asks for; `auto` takes a GPU if there is one.
+
+    Raises:
+        InputError: if a GPU is asked for and torch sees none.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "training.device", name, "torch must see a GPU", "set training.device=cpu, or install a driver"
+        )
     return torch.device(name)
 
 
@@ -64,14 +73,22 @@ def total_loss(terms: Mapping[str, Tensor]) -> Tensor:
     """The sum of a task's named, weighted terms, a scalar.
 
     Raises:
-        ValueError: if the task returned no term, or one that is not a scalar.
+        InputError: if the task returned no mapping, no term, or a term that is not a scalar.
     """
-    if not terms:
-        raise ValueError("task.loss returned no term: it must return at least one named scalar")
+    if not isinstance(terms, Mapping) or not terms:
+        raise InputError(
+            "task.loss",
+            type(terms).__name__,
+            "it must return at least one named term",
+            'return {"name": loss}',
+        )
     for name, term in terms.items():
         if term.ndim != 0:
-            raise ValueError(
-                f"task.loss: term {name!r} has shape {tuple(term.shape)}: each term must be a scalar"
+            raise InputError(
+                f"task.loss: {name!r}",
+                tuple(term.shape),
+                "each term must be a scalar",
+                "average it over the batch",
             )
     return torch.stack(list(terms.values())).sum()
 

@@ -21,18 +21,18 @@ class Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._samples = 0
+        self.samples = 0
 
     def add(self, values: Mapping[str, Tensor], samples: int) -> None:
         """Add values that are means over `samples` samples, or one value a sample, [B]."""
-        self._samples += samples
+        self.samples += samples
         for name, value in values.items():
             weighted = value.detach().double().mean() * samples
             self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
 
     def result(self) -> dict[str, float]:
         """The means, as host numbers."""
-        return {name: (total / self._samples).item() for name, total in self._sums.items()}
+        return {name: (total / self.samples).item() for name, total in self._sums.items()}
 
 
 class Trainer:
@@ -102,16 +102,26 @@ class Trainer:
         """Check on one validation batch that the objective is a metric: not an hour too late.
 
         Raises:
-            InputError: if it is not.
+            InputError: if it is not, or a metric is not one value a sample.
         """
-        names = sorted(self._metrics(next(iter(self._val.epoch(0)))))
-        if self._config.objective not in names:
+        batch = next(iter(self._val.epoch(0)))
+        metrics = self._metrics(batch)
+        if self._config.objective not in metrics:
             raise InputError(
                 "training.objective",
                 self._config.objective,
-                f"it must be a metric of the task: {', '.join(names)}",
+                f"it must be a metric of the task: {', '.join(sorted(metrics))}",
                 "choose one of them, or add it to the task's `metrics`",
             )
+        rows = len(next(iter(batch.values())))
+        for name, values in metrics.items():
+            if values.shape != (rows,):
+                raise InputError(
+                    f"task.metrics: {name!r}",
+                    tuple(values.shape),
+                    f"it must have the shape [B] = ({rows},), one value a sample",
+                    "do not average over the batch: the trainer does",
+                )
 
     def _metrics(self, batch: Batch) -> Mapping[str, Tensor]:
         self.task.network.eval()
@@ -119,7 +129,7 @@ class Trainer:
             output, prepared = forward(self.task, batch, self.precision, self._device)
             return self.task.metrics(output, prepared)
 
-    def _train_epoch(self, epoch: int) -> tuple[dict[str, float], float, str]:
+    def _train_epoch(self, epoch: int) -> tuple[Means, float, str]:
         """One epoch of guarded steps: means of the loss terms, mean gradient norm, why it diverged."""
         self.task.network.train()
         means = Means()
@@ -140,17 +150,18 @@ class Trainer:
             self._skips_in_a_row += 1
             if self._skips_in_a_row >= self._config.max_skips:
                 reason = f"{self._skips_in_a_row} steps in a row were skipped: {result.reason}"
-                return means.result(), math.nan, reason
-        return means.result(), sum(norms) / len(norms) if norms else math.nan, ""
+                return means, math.nan, reason
+        return means, sum(norms) / len(norms) if norms else math.nan, ""
 
     def _epoch(self, epoch: int) -> Record:
         started = time.perf_counter()
-        train, grad_norm, reason = self._train_epoch(epoch)
+        means, grad_norm, reason = self._train_epoch(epoch)
         trained = time.perf_counter() - started
         val = {} if reason else self.validate()
+        bad = {name: mean for name, mean in val.items() if not math.isfinite(mean)}
+        if bad:
+            reason = "validation " + ", ".join(f"{name} is {mean}" for name, mean in bad.items())
         value = math.nan if reason else val[self._config.objective]
-        if not reason and not math.isfinite(value):
-            reason = f"validation {self._config.objective} is {value}"
         self._objective.update(value, epoch)
         status = Status.COMPLETE if epoch == self._config.epochs else Status.RUNNING
         return Record(
@@ -159,14 +170,14 @@ class Trainer:
             steps=self._steps,
             skipped=self._skipped,
             lr=self.optimizer.param_groups[0]["lr"],
-            train=train,
+            train=means.result(),
             val=val,
             value=value if math.isfinite(value) else None,
             objective=self._objective.reported,
             best_epoch=self._objective.best_epoch,
             grad_norm=grad_norm,
             seconds=time.perf_counter() - started,
-            samples_per_second=self._train.rows / trained,
+            samples_per_second=means.samples / trained,
             peak_memory=torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0,
             status=Status.DIVERGED if reason else status,
             reason=reason,

@@ -24,6 +24,16 @@ def test_a_channel_without_scattering_has_rank_one():
     assert np.all(values[:, 1] < 1e-3 * values[:, 0])
 
 
+def test_the_line_of_sight_comes_from_directions_that_exist():
+    _, channel = ChannelSampler(1, [1e12, 1e12], [0, 0]).draw(500, 12, 12, RNG(0))
+    surface = channel.reshape(500, 12, 12)
+    u = np.angle(np.mean(surface[:, :, 1:] * surface[:, :, :-1].conj(), axis=(1, 2))) / np.pi
+    v = np.angle(np.mean(surface[:, 1:] * surface[:, :-1].conj(), axis=(1, 2))) / np.pi
+    assert np.max(u**2 + v**2) <= 1 + 1e-5
+    # Uniform over the disk: a quarter lies within half the radius.
+    assert np.mean(u**2 + v**2 < 0.25) == pytest.approx(0.25, abs=0.08)
+
+
 def test_the_snr_of_a_scene_is_met_by_its_own_snapshots():
     rng = RNG(0)
     field = (rng.normal(size=(20, 16, 144)) + 1j * rng.normal(size=(20, 16, 144))).astype(np.complex64)

@@ -6,6 +6,7 @@ import torch
 from ristune.errors import InputError
 from ristune.nearfield.covariance import Prediction, moments, nmse
 from ristune.nearfield.loss import loss_terms, prediction
+from ristune.nearfield.task import FieldOfView
 from ristune.training.step import forward
 from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, scene_sampler, simulator
 
@@ -118,6 +119,12 @@ def test_a_dataset_of_another_surface_is_refused():
         other.attach(Drawn(simulator()))
 
 
+def test_scenes_outside_of_the_field_of_view_are_refused():
+    narrow = make_task(field_of_view=FieldOfView([-60, 60], [-30, 30], [2, 5]))
+    with pytest.raises(InputError, match=r"task.field_of_view.range_m: got \[2, 5\].*lie in \[2, 10\]"):
+        narrow.attach(Drawn(simulator()))
+
+
 def test_coherent_data_get_coherent_labels():
     drawn = Drawn(simulator(scene_sampler(source_model="static")))
     task = make_task()
@@ -133,6 +140,7 @@ def test_coherent_data_get_coherent_labels():
         ({"loss": {"nmse_pred": 0.0}}, "at least one weight must be above 0"),
         ({"beta": 1.5}, "task.beta: got 1.5"),
         ({"grid": [6, 13]}, "task.grid: got"),
+        ({"network": {"width": -4, "blocks": 1}}, "task.network.width: got -4; it must be at least 1"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(changes, match):

@@ -38,11 +38,11 @@ def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
         (["output=s3://bucket/runs"], "output: got 's3://bucket/runs'; a sweep writes to a folder"),
         (["sweep.grace=4"], "sweep.grace: got 4; it must be at most training.epochs (3)"),
         (["optimizer.learning_rate=0.1"], "did you mean"),
-        (["space=unheard-of"], "configuration: "),
+        (["space=unheard-of"], "space: got 'unheard-of'; it must be one of "),
         (["sweep.reduction=1"], "sweep.reduction: got 1"),
         (
             ["training.objective=accuracy"],
-            "training.objective: got 'accuracy'; it must be a metric of the task: mse",
+            "training.objective: got 'accuracy'; a sweep minimises the task's own objective (mse)",
         ),
         (["sweep.cpus_per_trial=4096"], "sweep.cpus_per_trial: got 4096"),
     ],

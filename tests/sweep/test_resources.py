@@ -5,7 +5,7 @@ import pytest
 
 from ristune.config import Config
 from ristune.errors import InputError
-from ristune.sweep.resources import local_cores, local_gpus, plan
+from ristune.sweep.resources import local_cores, local_gpus, plan, plan_cluster
 
 Toy = Callable[..., Config]
 
@@ -56,3 +56,22 @@ def test_a_containers_quota_bounds_the_cores(tmp_path: Path, limit: str, most: i
 
 def test_no_gpu_where_training_is_on_the_cpu() -> None:
     assert local_gpus("cpu") == 0
+
+
+def test_a_cluster_is_asked_for_what_was_said_not_for_what_it_has_yet(toy: Toy) -> None:
+    config = toy("sweep.concurrency=8", "sweep.gpu_per_trial=0.5")
+    resources = plan_cluster("cuda", 200, config.sweep)
+    assert (resources.concurrency, resources.cpus, resources.gpu, resources.gpus) == (8, 1, 0.5, 4)
+    assert (
+        plan_cluster("cpu", 3, config.sweep).gpu == 0.0
+        and plan_cluster("cpu", 3, config.sweep).concurrency == 3
+    )
+
+
+def test_a_cluster_may_not_be_left_to_guess(toy: Toy) -> None:
+    with pytest.raises(InputError, match="sweep.concurrency: got 0; with --address it must be given"):
+        plan_cluster("cuda", 200, toy().sweep)
+    with pytest.raises(
+        InputError, match="training.device: got 'auto'; with --address it must be cuda or cpu"
+    ):
+        plan_cluster("auto", 200, toy("sweep.concurrency=8").sweep)

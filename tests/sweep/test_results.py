@@ -24,6 +24,7 @@ def test_the_summary_has_its_fixed_shape() -> None:
         "oom": 1,
         "failed": 1,
         "running": 1,
+        "interrupted": 0,
     }
     assert summary["best"] == {
         "trial": "0000",
@@ -33,8 +34,8 @@ def test_the_summary_has_its_fixed_shape() -> None:
         "metrics": {"mse": 0.25},
     }
     assert summary["epochs"] == 6
-    # Six epochs of an hour each on half a GPU.
-    assert summary["gpu_hours"] == pytest.approx(3.0)
+    # Five trials ended, each after eight seconds on half a GPU.
+    assert summary["gpu_hours"] == pytest.approx(5 * 8 * 0.5 / 3600)
     assert summary["seconds"] == pytest.approx(10.0)
     assert summary["versions"] == {"ristune": "0"}
     assert summary["failures"] == {

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def test_what_is_validated_is_what_is_saved_and_what_is_loaded(make_trainer, tmp
 
 def test_weights_of_another_network_are_refused(make_trainer, tmp_path):
     checkpoint.save(tmp_path / "best", ToyTask(width=8, scale=1.0).network, {})
-    with pytest.raises(InputError, match="its weights must fit the network"):
+    with pytest.raises(InputError, match="its weights must be whole and fit the network"):
         checkpoint.load(tmp_path / "best").load_into(ToyTask(width=9, scale=1.0).network)
 
 
@@ -48,6 +49,26 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         checkpoint.save(tmp_path / "best", network, {"epoch": float("nan")})
     assert checkpoint.load(tmp_path / "best").state == {"epoch": 1}
+
+
+def test_a_crash_between_the_two_renames_leaves_the_old_checkpoint_to_be_found(tmp_path, monkeypatch):
+    network = ToyTask(width=8, scale=1.0).network
+    checkpoint.save(tmp_path / "best", network, {"epoch": 1})
+    real = os.rename
+
+    def crash(source, target):
+        if source.name.endswith(".new"):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", crash)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path / "best", network, {"epoch": 2})
+    monkeypatch.undo()
+    assert checkpoint.load(tmp_path / "best").state == {"epoch": 1}
+    checkpoint.save(tmp_path / "best", network, {"epoch": 3})
+    assert checkpoint.load(tmp_path / "best").state == {"epoch": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
 
 
 def test_a_save_replaces_the_old_checkpoint_and_leaves_nothing_else(tmp_path):

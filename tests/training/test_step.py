@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from ristune.errors import InputError
 from ristune.training.optimizer import warmup_cosine
 from ristune.training.step import GuardedStep, forward, full_precision, resolve_precision, total_loss
 from tests.toy import ToyTask
@@ -87,10 +88,11 @@ def test_a_loss_that_is_not_finite_is_named():
 
 def test_terms_are_summed_and_must_be_scalars():
     assert total_loss({"a": torch.tensor(1.0), "b": torch.tensor(2.5)}).item() == 3.5
-    with pytest.raises(ValueError, match="term 'a' has shape"):
+    with pytest.raises(InputError, match=r"task.loss: 'a': got \(2,\); each term must be a scalar"):
         total_loss({"a": torch.ones(2)})
-    with pytest.raises(ValueError, match="returned no term"):
-        total_loss({})
+    for wrong in ({}, torch.tensor(1.0)):
+        with pytest.raises(InputError, match="task.loss: got .*at least one named term"):
+            total_loss(wrong)
 
 
 def test_the_schedule_rises_to_one_and_falls_to_its_floor():

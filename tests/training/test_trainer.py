@@ -128,6 +128,33 @@ def test_a_trial_that_diverges_later_keeps_its_best_objective(make_trainer):
     assert records[1].reason == "validation mse is nan"
 
 
+def test_no_metric_may_be_not_finite_be_it_the_objective_or_not(make_trainer):
+    class Half(ToyTask):
+        def metrics(self, output, batch):
+            values = super().metrics(output, batch)["mse"]
+            return {"mse": values, "other": values * math.nan}
+
+    (record,) = make_trainer(Half(width=8, scale=1.0)).fit()
+    assert record.status is Status.DIVERGED and record.reason == "validation other is nan"
+
+
+def test_a_metric_that_is_not_one_value_a_sample_is_refused_before_training(make_trainer):
+    class Averaged(ToyTask):
+        def metrics(self, output, batch):
+            return {"mse": super().metrics(output, batch)["mse"].mean()}
+
+    trainer = make_trainer(Averaged(width=8, scale=1.0))
+    with pytest.raises(
+        InputError, match=r"task.metrics: 'mse': got \(\); it must have the shape \[B\] = \(16,\)"
+    ):
+        next(trainer.fit())
+
+
+def test_an_epoch_that_was_cut_short_counts_the_samples_it_saw(make_trainer):
+    (record,) = make_trainer(ToyTask(width=8, scale=1.0, explode=True), max_skips=2).fit()
+    assert record.samples_per_second * record.seconds == pytest.approx(32, rel=0.5)
+
+
 def test_skips_that_are_not_in_a_row_do_not_end_a_trial(make_trainer):
     records = list(make_trainer(PoisonedTask({0, 2, 4, 6, 8, 10, 12}), max_skips=2).fit())
     assert records[-1].status is Status.COMPLETE and records[-1].skipped == 7

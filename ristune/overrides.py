@@ -1,0 +1,63 @@
+"""Values by configuration path: which paths there are, of what kind, and how an override spells a value."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ristune.errors import InputError
+
+# Text that needs no quotes: it cannot be read as a number, a truth value, null, a list or a mapping.
+_BARE_TEXT = re.compile(r"(?!(?:null|true|false|nan|inf)$)(?:[A-Za-z_]|\.{0,2}/)[\w./-]*", re.IGNORECASE)
+
+
+def check_value(known: Mapping[str, Any], path: str, value: Any) -> None:
+    """Refuse a path that is not in the configuration, and a value of another kind than the one there.
+
+    Raises:
+        InputError: naming the nearest known path, or the kind wanted.
+    """
+    paths = _paths(known)
+    if path not in paths:
+        close = difflib.get_close_matches(path, [p for p in paths if not p.startswith("space.")], n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else "see `--show-config` for every path"
+        raise InputError("override", path, "it must be a path of the configuration", remedy)
+    default = paths[path]
+    wanted = _kind(default)
+    if (
+        wanted is not None
+        and _kind(value) != wanted
+        and not (wanted == "number" and _kind(value) == "integer")
+    ):
+        raise InputError(
+            path, value, f"it must be of the kind {wanted}, as {default!r} is", "give such a value"
+        )
+
+
+def _paths(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found[f"{prefix}{key}"] = value
+        if isinstance(value, Mapping):
+            found.update(_paths(value, f"{prefix}{key}."))
+    return found
+
+
+def _kind(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value.startswith("${")):
+        return None
+    for kind, types in (("truth value", bool), ("integer", int), ("number", float), ("text", str)):
+        if isinstance(value, types):
+            return kind
+    return "mapping" if isinstance(value, Mapping) else "list"
+
+
+def literal(value: Any) -> str:
+    """A value as an override spells it; floats in full, so that it reproduces the trial."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and not _BARE_TEXT.fullmatch(value):
+        # Hydra's grammar: a quote is escaped by a backslash, and backslashes only before a quote.
+        escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+        return f"'{escaped}'"
+    return "null" if value is None else repr(value) if isinstance(value, float) else str(value)
