@@ -1,5 +1,6 @@
 """Tables of a trained network beside the floor, the best constant, the sample covariance and the oracle."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ Batch = dict[str, Tensor]
 Rows = list[dict[str, Any]]
 # The search grid is this many times finer in u and v than the network's.
 SEARCH_REFINEMENT = 2
+SNR_STEP = 5.0
 NMSE_ROWS = {
     "nmse_floor": "floor: R_pred = I",
     "nmse_constant": "best constant",
@@ -67,6 +69,7 @@ def evaluate(
     """
     errors: dict[str, list[Tensor]] = defaultdict(list)
     counts: list[Tensor] = []
+    levels: list[Tensor] = []
     located: dict[str, list[Estimates]] = defaultdict(list)
     truths: list[Tensor] = []
     search = Search(task)
@@ -76,6 +79,7 @@ def evaluate(
         for name, values in task.metrics(output, prepared).items():
             errors[name].append(values.cpu())
         counts.append(prepared["num_sources"].cpu())
+        levels.append(prepared["snr_db"].cpu())
         if left > 0:
             some = {name: values[:left] for name, values in prepared.items()}
             for name, found in search.locate(output[:left], some).items():
@@ -83,7 +87,14 @@ def evaluate(
             truths.append(true_points(some).cpu())
             left -= len(truths[-1])
     num_sources = torch.cat(counts)
-    tables = {f"covariance NMSE, {len(num_sources)} scenes": _error_rows(errors, num_sources)}
+    joined = {name: torch.cat(errors[name]) for name in NMSE_ROWS}
+    snr = torch.cat(levels)
+    by_snr = {f"{low:g} dB..": (snr >= low) & (snr < low + SNR_STEP) for low in _steps(snr)}
+    by_k = {f"K = {k}": num_sources == k for k in sorted(set(num_sources.tolist()))}
+    tables = {
+        f"covariance NMSE by K, {len(num_sources)} scenes": _error_rows(joined, by_k),
+        f"covariance NMSE by SNR, steps of {SNR_STEP:g} dB": _error_rows(joined, by_snr),
+    }
     truth = torch.cat(truths)
     title = (
         f"near-field MUSIC told the true K, {len(truth)} scenes, hits within {GATE_DEG:g} deg; "
@@ -156,12 +167,18 @@ def _score(found: list[Estimates], truth: Tensor, num_sources: Tensor) -> Score:
     return score(joined, truth, num_sources)
 
 
-def _error_rows(errors: dict[str, list[Tensor]], num_sources: Tensor) -> Rows:
-    rows: Rows = []
-    for name, title in NMSE_ROWS.items():
-        values = torch.cat(errors[name])
-        row: dict[str, Any] = {"covariance": title, "all": values.mean().item()}
-        for k in sorted(set(num_sources.tolist())):
-            row[f"K = {k}"] = values[num_sources == k].mean().item()
-        rows.append(row)
-    return rows
+def _steps(snr: Tensor) -> list[float]:
+    """Lower ends of the steps of SNR that hold a scene, dB."""
+    return sorted({math.floor(value / SNR_STEP) * SNR_STEP for value in snr.tolist()})
+
+
+def _error_rows(errors: dict[str, Tensor], groups: dict[str, Tensor]) -> Rows:
+    """Means over all scenes, [B] each, and over those of each group, a mask [B]."""
+    return [
+        {
+            "covariance": title,
+            "all": errors[name].mean().item(),
+            **{group: errors[name][members].mean().item() for group, members in groups.items()},
+        }
+        for name, title in NMSE_ROWS.items()
+    ]

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from ristune.training.step import forward
+from tests.nearfield.conftest import Drawn, make_task, scene_sampler, simulator
+
+
+def tables_of(drawn, scenes=20):
+    task = make_task()
+    task.attach(drawn)
+
+    def predict(batch):
+        with torch.no_grad():
+            return forward(task, batch, "fp32", torch.device("cpu"))
+
+    halves = [{k: v[part] for k, v in drawn.batch.items()} for part in (slice(0, 40), slice(40, 64))]
+    return task.evaluate(halves, predict, scenes), task, predict
+
+
+def test_floor_constant_sample_and_oracle_stand_beside_the_network(drawn):
+    tables, task, predict = tables_of(drawn)
+    by_k, by_snr, located = tables.values()
+    assert [row["covariance"] for row in by_k] == [
+        "floor: R_pred = I",
+        "best constant",
+        "R_samp (ridge)",
+        "network R_pred",
+        "network R_blend",
+    ]
+    names = [row["covariance"] for row in located]
+    assert names == [
+        "floor: R_pred = I",
+        "R_samp (ridge)",
+        "network R_pred",
+        "network R_blend",
+        "ORACLE R_true",
+    ]
+    assert "told the true K, 20 scenes" in list(tables)[2]
+    output, prepared = predict(drawn.batch)
+    metrics = task.metrics(output, prepared)
+    means = {row["covariance"]: row["all"] for row in by_k}
+    assert means["network R_pred"] == pytest.approx(metrics["nmse_pred"].mean().item(), rel=1e-5)
+    loud = drawn.batch["snr_db"] >= 15
+    assert by_snr[3]["15 dB.."] == pytest.approx(metrics["nmse_pred"][loud].mean().item(), rel=1e-5)
+    one = drawn.batch["num_sources"] == 1
+    assert by_k[3]["K = 1"] == pytest.approx(metrics["nmse_pred"][one].mean().item(), rel=1e-5)
+
+
+def test_a_dead_network_localises_as_the_sample_covariance_does(drawn):
+    """Adding the identity moves no eigenvector: this floor must stand beside every result."""
+    tables, _, _ = tables_of(drawn)
+    floor, sample = list(tables.values())[2][:2]
+    assert {**floor, "covariance": ""} == pytest.approx({**sample, "covariance": ""}, abs=0.02)
+
+
+def test_coherent_sources_are_said_to_be_beyond_music():
+    tables, _, _ = tables_of(Drawn(simulator(scene_sampler(source_model="static"))))
+    assert "coherent sources: R has rank 1" in list(tables)[2]
