@@ -3,8 +3,10 @@
 import logging
 import os
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +36,8 @@ def ray_running(resources: Resources, address: str | None, log: Path) -> Iterato
     """
     with _scratch() as scratch, _environment(resources.cpus, scratch):
         try:
-            _start(resources, address, scratch)
+            with _hangup_ignored():
+                _start(resources, address, scratch)
             _log_to(log)
             yield scratch / "tune"
         finally:
@@ -57,6 +60,19 @@ def _start(resources: Resources, address: str | None, scratch: Path) -> None:
     else:
         paths = {"PYTHONPATH": os.environ["PYTHONPATH"]}
         ray.init(address=address, runtime_env={"env_vars": paths}, **quiet)
+
+
+@contextmanager
+def _hangup_ignored() -> Iterator[None]:
+    """Processes started meanwhile outlive a terminal that closes: the sweep itself ends them, in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _give_token() -> None:
