@@ -2,7 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -58,7 +59,7 @@ def simulate(config: Config, uri: str, console: Console) -> Manifest:
     )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("simulate", total=sum(sizes.values()), uri=uri)
-        advance: Callable[[int], None] = lambda rows: progress.advance(bar, rows)  # noqa: E731
+        advance = partial(progress.advance, bar)
         return write_dataset(uri, simulator, sizes, seed=simulator.seed, progress=advance)
 
 

@@ -5,6 +5,7 @@ import platform
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,24 +71,9 @@ def prepare(config: Config) -> Trial:
         torch.set_num_threads(config.training.threads)
     dataset = open_dataset(config.data.uri)
     task = build_task(config, dataset)
-    train = Stream(
-        dataset,
-        "train",
-        batch_size=config.training.batch_size,
-        seed=config.seed,
-        shuffle=True,
-        device=device,
-        limit=config.data.train_limit,
-    )
-    val = Stream(
-        dataset,
-        "val",
-        batch_size=config.training.batch_size,
-        seed=config.seed,
-        shuffle=False,
-        device=device,
-        limit=config.data.val_limit,
-    )
+    stream = partial(Stream, dataset, batch_size=config.training.batch_size, seed=config.seed, device=device)
+    train = stream(split="train", shuffle=True, limit=config.data.train_limit)
+    val = stream(split="val", shuffle=False, limit=config.data.val_limit)
     trainer = Trainer(task, train, val, config.training, config.optimizer, device)
     origin = {
         "config": config.resolved(),

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol, TextIO
 
@@ -49,32 +49,25 @@ class Displays:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Pass on an event."""
-        for display in list(self._displays):
-            try:
-                display.event(event)
-            except Exception as error:
-                self._drop(display, error)
+        self._each(lambda display: display.event(event))
 
     def tick(self) -> None:
         """Pass on a tick."""
-        for display in list(self._displays):
-            try:
-                display.tick()
-            except Exception as error:
-                self._drop(display, error)
+        self._each(lambda display: display.tick())
 
     def close(self) -> None:
         """Close them all."""
-        for display in list(self._displays):
-            try:
-                display.close()
-            except Exception as error:
-                self._drop(display, error)
+        self._each(lambda display: display.close())
         self._displays.clear()
 
-    def _drop(self, display: Display, error: Exception) -> None:
-        self._displays.remove(display)
-        print(f"warning: {type(display).__name__} failed and is off: {error!r}", file=sys.stderr)
+    def _each(self, action: Callable[[Display], None]) -> None:
+        for display in list(self._displays):
+            try:
+                action(display)
+            # A picture of the sweep is not worth the sweep, whatever breaks in drawing it.
+            except Exception as error:
+                self._displays.remove(display)
+                print(f"warning: {type(display).__name__} failed and is off: {error!r}", file=sys.stderr)
 
 
 class PlainLines:

@@ -44,19 +44,29 @@ def load(directory: Path) -> History:
 
 
 def write(directory: Path, history: History) -> None:
-    """Write every result; each file is whole at any moment.
+    """Write every result of a sweep that has ended; each file is whole at any moment.
 
     Args:
         directory: the sweep's folder; the winner's checkpoint is copied from `trials/<id>/best` in it.
         history: what the journal says.
     """
+    write_tables(directory, history)
+    if history.best is not None:
+        _copy_folder(directory / "trials" / history.best.id / BEST, directory / BEST)
+
+
+def write_tables(directory: Path, history: History) -> None:
+    """Write the results but the winner's checkpoint, which a running trial may be replacing.
+
+    Args:
+        directory: the sweep's folder.
+        history: what the journal says so far.
+    """
     _table(directory / TRIALS, [_trial_row(trial) for trial in history.trials.values()])
     records = [{"trial": t.id, **record} for t in history.trials.values() for record in t.records]
     _table(directory / RECORDS, records)
-    best = history.best
-    if best is not None:
-        _text(directory / BEST_YAML, best_yaml(history, best))
-        _copy_folder(directory / "trials" / best.id / BEST, directory / BEST)
+    if history.best is not None:
+        _text(directory / BEST_YAML, best_yaml(history, history.best))
     _text(directory / SUMMARY, json.dumps(summary(history), indent=2, allow_nan=False) + "\n")
 
 

@@ -115,7 +115,7 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
         displays.event(journal.append(event, **values))
         # A driver that is killed leaves results that are a little old, not none.
         if event is Event.TOLD and time.monotonic() - written > RESULTS_PERIOD:
-            results.write(sweep.directory, journal.history)
+            results.write_tables(sweep.directory, journal.history)
             written = time.monotonic()
 
     outcome, reason = FINISHED, ""
@@ -131,6 +131,7 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
         # Ray answers SIGTERM by SystemExit until our handler is back in place.
         except (KeyboardInterrupt, SystemExit):
             outcome, reason = INTERRUPTED, interrupt.reason or "terminated"
+        # Ray may fail in any way: the journal notes it, the traceback goes to the log, the exit status is 1.
         except Exception as error:
             outcome, reason = BROKEN, f"{type(error).__name__}: {error}".splitlines()[0]
             with (sweep.directory / RAY_LOG).open("a") as log:

@@ -77,6 +77,7 @@ class TrialWorker(Trainable):
             record = next(self._records)
         except torch.OutOfMemoryError as error:
             return self._out_of_memory(error)
+        # A trial may run anyone's code: what it raises fails that trial, is kept whole, and is reported.
         except Exception as error:
             self._fail()
             # What CUDA still holds after an exception must not fail the next trial: Ray replaces the actor.

@@ -1,15 +1,7 @@
 """Whole sweeps on a real Ray, with the toy task."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,101 +14,24 @@ import yaml
 from ristune.config import compose
 from ristune.sweep import results
 from ristune.sweep.__main__ import main
-from ristune.sweep.history import History, State
-from ristune.sweep.journal import read
+from ristune.sweep.history import State
 from ristune.trial import prepare
+from tests.integration.sweeps import (
+    Sweep,
+    arguments,
+    end,
+    leftovers,
+    soon_gone,
+    start,
+)
 
 pytestmark = pytest.mark.ray
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / "tests" / "configs"
 SPACE = """
 optimizer.lr: {low: 1.0e-4, high: 1.0e-1, log: true}
 task.explode: {choices: [false, true]}
 task.fail: {choices: [false, true]}
 """
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A sweep that has run."""
-
-    folder: Path
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
-        return summary
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return read(self.folder / "journal" / "events.jsonl")
-
-    @property
-    def history(self) -> History:
-        return results.load(self.folder)
-
-
-def arguments(home: Path, name: str, *more: str) -> list[str]:
-    return [
-        *("--name", name, "task=toy", "space=toy", "--config-dir", str(CONFIGS)),
-        *(f"data.uri={home / 'data'}", f"output={home / 'runs'}", "training.device=cpu"),
-        *("simulator.train=256", "simulator.val=64", "simulator.test=64"),
-        *more,
-    ]
-
-
-def environment(home: Path) -> dict[str, str]:
-    """As a user has it who never used Ray: a home of its own, no token, no address."""
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_", "WANDB_"))
-    }
-    return {**clean, "HOME": str(home), "TMPDIR": str(home)}
-
-
-def start(home: Path, name: str, *more: str) -> subprocess.Popen[str]:
-    """Start a sweep as a shell does: in a session, and a process group, of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "ristune.sweep", *arguments(home, name, *more)],
-        cwd=ROOT,
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def end(process: subprocess.Popen[str], home: Path, name: str) -> Sweep:
-    stdout, stderr = process.communicate(timeout=200)
-    return Sweep(home / "runs" / name, process.returncode, stdout, stderr)
-
-
-def leftovers(session: int) -> list[str]:
-    """Command lines of processes of a session that have not ended; the dead may wait to be buried."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            state, *fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[2]) == session and state != "Z":
-            found.append(command)
-    return found
-
-
-def soon_gone(session: int) -> bool:
-    """Whether a session has no process left, within a moment: exits take effect one after the other."""
-    deadline = time.monotonic() + 5
-    while leftovers(session) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not leftovers(session)
 
 
 @pytest.fixture(scope="module")
@@ -259,79 +174,3 @@ def test_a_sweep_in_which_all_fail_says_why(tmp_path: Path, capsys: pytest.Captu
     assert "ristune.train" not in captured.out
     summary = json.loads((tmp_path / "runs" / "failing" / "summary.json").read_text())
     assert (summary["best"], summary["trials"]["failed"]) == (None, 3)
-
-
-def wait_for(path: Path, enough: Callable[[str], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 100
-    while not (path.exists() and enough(path.read_text())):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the sweep did not get going"
-        time.sleep(0.05)
-
-
-LONG = ("--trials", "30", "training.epochs=100000", "sweep.grace=100000", "tracking.mode=offline")
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    # Ray's sockets lie below it, and a socket's path must be short.
-    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
-        yield Path(folder)
-        left = [
-            path.name for pattern in ("ristune-*", "wandb-*", "tmp*") for path in Path(folder).glob(pattern)
-        ]
-        assert left == [], "temporary files were left behind"
-
-
-@pytest.mark.parametrize(
-    ("number", "to_group"),
-    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGHUP, True)],
-    ids=["ctrl-c", "sigint", "sigterm", "closed terminal"],
-)
-def test_an_interrupted_sweep_keeps_its_results_and_leaves_no_process(
-    home: Path, number: signal.Signals, to_group: bool
-) -> None:
-    process = start(home, "cut", *LONG)
-    journal = home / "runs" / "cut" / "journal" / "events.jsonl"
-    wait_for(journal, lambda text: text.count('"reported"') > 5, process)
-    sent = time.monotonic()
-    os.killpg(process.pid, number) if to_group else os.kill(process.pid, number)
-    sweep = end(process, home, "cut")
-    assert time.monotonic() - sent < 30
-    assert soon_gone(process.pid), leftovers(process.pid)
-    assert sweep.status == 130
-    assert f"saved in {sweep.folder}" in sweep.stderr
-    assert "Traceback" not in sweep.stderr
-    summary = sweep.summary
-    assert summary["outcome"] == "interrupted"
-    assert summary["trials"]["interrupted"] == summary["trials"]["total"] >= 1
-    assert summary["best"]["objective"] > 0
-    assert (sweep.folder / "best" / "weights.safetensors").is_file()
-    assert sweep.events[-1]["reason"] == number.name
-    told = [event for event in sweep.events if event["event"] == "told"]
-    assert [event["state"] for event in told] == ["interrupted"] * summary["trials"]["total"]
-    assert results.summary(sweep.history)["best"] == summary["best"]
-
-
-def test_a_worker_that_is_killed_costs_its_trial_and_no_more(home: Path) -> None:
-    process = start(home, "killed", "--trials", "3", "training.epochs=150", "sweep.grace=150")
-    wait_for(
-        home / "runs" / "killed" / "journal" / "events.jsonl",
-        lambda text: text.count('"reported"') > 3,
-        process,
-    )
-    os.kill(_a_worker(process.pid), signal.SIGKILL)
-    sweep = end(process, home, "killed")
-    assert sweep.status == 0, sweep.stderr
-    assert soon_gone(process.pid), leftovers(process.pid)
-    assert sweep.summary["trials"]["failed"] == 1
-    assert sweep.summary["trials"]["complete"] == 2
-    assert sweep.summary["failures"] == {"failed: The actor died unexpectedly before finishing this task.": 1}
-
-
-def _a_worker(session: int) -> int:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::_Inner"):
-            if os.getsid(int(entry.name)) == session:
-                return int(entry.name)
-    raise AssertionError("no worker is training")

@@ -131,3 +131,13 @@ def test_everything_is_made_from_the_journal_alone(tmp_path: Path) -> None:
     journal.append(Event.REPORTED, trial="0000", record=reported("0000", 1, 0.5)["record"])
     journal.close()
     assert results.load(tmp_path) == journal.history
+
+
+def test_while_trials_run_their_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    """A worker renames its checkpoint at any moment: copying it meanwhile could fail, and end the sweep."""
+    (tmp_path / "trials" / "0000" / "best").mkdir(parents=True)
+    results.write_tables(tmp_path, mixed())
+    assert (tmp_path / "summary.json").is_file() and (tmp_path / "best.yaml").is_file()
+    assert not (tmp_path / "best").exists()
+    results.write(tmp_path, mixed())
+    assert (tmp_path / "best").is_dir()

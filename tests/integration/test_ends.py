@@ -1,0 +1,80 @@
+"""How a sweep ends when it is not let to: signals and killed workers, on a real Ray."""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ristune.sweep import results
+from tests.integration.sweeps import LONG, end, leftovers, soon_gone, start, wait_for
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    # Ray's sockets lie below it, and a socket's path must be short.
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
+        yield Path(folder)
+        left = [
+            path.name for pattern in ("ristune-*", "wandb-*", "tmp*") for path in Path(folder).glob(pattern)
+        ]
+        assert left == [], "temporary files were left behind"
+
+
+@pytest.mark.parametrize(
+    ("number", "to_group"),
+    [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGHUP, True)],
+    ids=["ctrl-c", "sigint", "sigterm", "closed terminal"],
+)
+def test_an_interrupted_sweep_keeps_its_results_and_leaves_no_process(
+    home: Path, number: signal.Signals, to_group: bool
+) -> None:
+    process = start(home, "cut", *LONG)
+    journal = home / "runs" / "cut" / "journal" / "events.jsonl"
+    wait_for(journal, lambda text: text.count('"reported"') > 5, process)
+    sent = time.monotonic()
+    os.killpg(process.pid, number) if to_group else os.kill(process.pid, number)
+    sweep = end(process, home, "cut")
+    assert time.monotonic() - sent < 30
+    assert soon_gone(process.pid), leftovers(process.pid)
+    assert sweep.status == 130
+    assert f"saved in {sweep.folder}" in sweep.stderr
+    assert "Traceback" not in sweep.stderr
+    summary = sweep.summary
+    assert summary["outcome"] == "interrupted"
+    assert summary["trials"]["interrupted"] == summary["trials"]["total"] >= 1
+    assert summary["best"]["objective"] > 0
+    assert (sweep.folder / "best" / "weights.safetensors").is_file()
+    assert sweep.events[-1]["reason"] == number.name
+    told = [event for event in sweep.events if event["event"] == "told"]
+    assert [event["state"] for event in told] == ["interrupted"] * summary["trials"]["total"]
+    assert results.summary(sweep.history)["best"] == summary["best"]
+
+
+def test_a_worker_that_is_killed_costs_its_trial_and_no_more(home: Path) -> None:
+    process = start(home, "killed", "--trials", "3", "training.epochs=150", "sweep.grace=150")
+    wait_for(
+        home / "runs" / "killed" / "journal" / "events.jsonl",
+        lambda text: text.count('"reported"') > 3,
+        process,
+    )
+    os.kill(_a_worker(process.pid), signal.SIGKILL)
+    sweep = end(process, home, "killed")
+    assert sweep.status == 0, sweep.stderr
+    assert soon_gone(process.pid), leftovers(process.pid)
+    assert sweep.summary["trials"]["failed"] == 1
+    assert sweep.summary["trials"]["complete"] == 2
+    assert sweep.summary["failures"] == {"failed: The actor died unexpectedly before finishing this task.": 1}
+
+
+def _a_worker(session: int) -> int:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::_Inner"):
+            if os.getsid(int(entry.name)) == session:
+                return int(entry.name)
+    raise AssertionError("no worker is training")
