@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ristune.config import compose
-from ristune.data.stream import Stream, open_dataset
+from ristune.data.dataset import open_dataset
+from ristune.data.stream import Stream
 from ristune.nearfield.covariance import Grid, Moments, Prediction, moments, nmse
 from ristune.nearfield.evaluation import Search
 from ristune.nearfield.geometry import cosines

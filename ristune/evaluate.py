@@ -15,7 +15,8 @@ from rich.table import Table
 
 from ristune import cli
 from ristune.config import Config, restore
-from ristune.data.stream import Stream, open_dataset
+from ristune.data.dataset import open_dataset
+from ristune.data.stream import Stream
 from ristune.errors import InputError
 from ristune.overrides import literal
 from ristune.training import checkpoint

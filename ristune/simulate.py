@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ristune import cli
 from ristune.config import Config, build, compose
+from ristune.data.dataset import open_dataset
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
 from ristune.data.storage import open_storage
-from ristune.data.stream import open_dataset
 from ristune.data.writer import write_dataset
 from ristune.errors import InputError
 from ristune.overrides import literal

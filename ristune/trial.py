@@ -14,7 +14,8 @@ import torch
 
 import ristune
 from ristune.config import Config, build
-from ristune.data.stream import Dataset, Stream, open_dataset
+from ristune.data.dataset import Dataset, open_dataset
+from ristune.data.stream import Stream
 from ristune.errors import InputError
 from ristune.training import checkpoint
 from ristune.training.record import Record

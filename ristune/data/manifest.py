@@ -9,8 +9,11 @@ from typing import Any
 
 from ristune.data.columns import Column, check_columns, id_column
 from ristune.data.document import Node, canonical_json, parse_json
+from ristune.errors import InputError
 
 MANIFEST = "manifest.json"
+# The identity beside the manifest, as `sha256sum --check` reads it: an altered manifest is found by it.
+PIN = "manifest.sha256"
 # There from the first byte of a dataset until its manifest is: what lies beside it may be overwritten.
 UNFINISHED = "unfinished"
 SCHEMA_VERSION = 1
@@ -19,10 +22,11 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ColumnChunk:
-    """The byte range of one column of one row group, page header included."""
+    """One column of one row group: its byte range, page header included, and the CRC-32 of these bytes."""
 
     offset: int
     length: int
+    crc32: int
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,28 @@ class Manifest:
         return hashlib.sha256(self.encode()).hexdigest()
 
 
+def pin(dataset_id: str) -> bytes:
+    """What is stored under `PIN` for a dataset of this identity."""
+    return f"{dataset_id}  {MANIFEST}\n".encode("ascii")
+
+
+def check_pin(manifest: Manifest, stored: bytes, uri: str) -> None:
+    """Hold a manifest against the identity that is stored beside it.
+
+    Args:
+        manifest: as read.
+        stored: the bytes under `PIN`.
+        uri: the dataset, as it is to be named in errors.
+
+    Raises:
+        InputError: they differ.
+    """
+    if stored != pin(manifest.dataset_id):
+        rule = f"it must be the sha256 of {MANIFEST}, {manifest.dataset_id}: one of the two files was altered"
+        shown = stored[:80].decode("ascii", errors="replace").strip()
+        raise InputError(f"{uri}/{PIN}", shown, rule, "copy both files again, or write the dataset again")
+
+
 def parse(data: bytes, uri: str) -> Manifest:
     """Read a manifest and check it whole, so that nothing later needs to.
 
@@ -238,11 +264,13 @@ def _row_group(node: Node, columns: Sequence[Column], size: int) -> RowGroup:
     chunks = {}
     nodes = chunks_node.fields(*(column.name for column in columns))
     for column, chunk_node in zip(columns, nodes, strict=True):
-        start, chunk_length = (part.integer() for part in chunk_node.fields("offset", "length"))
+        start, chunk_length, crc32 = (
+            part.integer() for part in chunk_node.fields("offset", "length", "crc32")
+        )
         if start < first or start + chunk_length > last:
             raise chunk_node.error(f"a column lies inside its row group, bytes {first} to {last}")
         if chunk_length < rows.integer(1) * column.stored_width:
             needed = rows.integer() * column.stored_width
             raise chunk_node.error(f"{needed} bytes are needed for {rows.value} rows, not {chunk_length}")
-        chunks[column.name] = ColumnChunk(start, chunk_length)
+        chunks[column.name] = ColumnChunk(start, chunk_length, crc32)
     return RowGroup(rows.integer(1), first, length.integer(), chunks)

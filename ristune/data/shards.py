@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -164,7 +165,9 @@ def _row_groups(data: memoryview) -> tuple[RowGroup, ...]:
         for position in range(group.num_columns):
             chunk = group.column(position)
             # Without a dictionary the first page is the data page, header included.
-            chunks[chunk.path_in_schema] = ColumnChunk(chunk.data_page_offset, chunk.total_compressed_size)
+            offset, length = chunk.data_page_offset, chunk.total_compressed_size
+            crc32 = zlib.crc32(data[offset : offset + length])
+            chunks[chunk.path_in_schema] = ColumnChunk(offset, length, crc32)
         first = min(chunk.offset for chunk in chunks.values())
         last = max(chunk.offset + chunk.length for chunk in chunks.values())
         groups.append(RowGroup(group.num_rows, first, last - first, chunks))

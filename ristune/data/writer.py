@@ -11,6 +11,7 @@ from ristune.data.columns import Column, check_columns, id_column
 from ristune.data.document import canonical_json
 from ristune.data.manifest import (
     MANIFEST,
+    PIN,
     SPLITS,
     UNFINISHED,
     Generator,
@@ -19,6 +20,7 @@ from ristune.data.manifest import (
     Split,
     Table,
     parse,
+    pin,
 )
 from ristune.data.shards import encode, row_bytes
 from ristune.data.simulator import ColumnLike, Simulator
@@ -116,6 +118,7 @@ def write_dataset(
     )
     stored = manifest.encode()
     checked = parse(stored, storage.uri)
+    storage.write_atomic(PIN, pin(checked.dataset_id))
     storage.write_atomic(MANIFEST, stored)
     storage.remove_tree(UNFINISHED)
     return checked
@@ -243,7 +246,7 @@ def _clear_leftovers(storage: Storage) -> None:
         rule = f"a new or empty directory is required, this one holds {names[0]!r}"
         raise InputError("uri", storage.uri, rule, "choose another directory")
     storage.write_atomic(UNFINISHED, b"")
-    for name in (*SPLITS, "tables"):
+    for name in (*SPLITS, "tables", PIN):
         storage.remove_tree(name)
 
 

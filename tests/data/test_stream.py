@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from ristune.data.dataset import load_split, load_table, open_dataset
 from ristune.data.order import epoch_order
-from ristune.data.stream import Stream, load_split, load_table, open_dataset
+from ristune.data.stream import Stream
 from ristune.data.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
@@ -128,7 +129,7 @@ def test_a_split_is_decoded_once_for_each_process(root, dataset, monkeypatch):
     first = dataset.split("train")
     assert read == [f"train/0000{index}.parquet" for index in range(3)]
     again = open_dataset(str(root)).split("train")
-    assert read[3:] == ["manifest.json"]
+    assert read[3:] == ["manifest.json", "manifest.sha256"]
     assert all(first[name].data_ptr() == again[name].data_ptr() for name in first)
 
 
@@ -191,6 +192,19 @@ def test_a_manifest_of_another_program_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text('{"short_name": "app"}')
     with pytest.raises(InputError, match=f"{tmp_path}/manifest.json: .*the key 'schema_version' is required"):
         open_dataset(str(tmp_path))
+
+
+def test_a_manifest_that_was_altered_is_refused_by_its_pin(root):
+    manifest = root / "manifest.json"
+    text = manifest.read_text()
+    assert '"seed":5' in text
+    manifest.write_text(text.replace('"seed":5', '"seed":6'))
+    with pytest.raises(InputError, match="manifest.sha256: got .*it must be the sha256 of manifest.json"):
+        open_dataset(str(root))
+    manifest.write_text(text)
+    (root / "manifest.sha256").unlink()
+    with pytest.raises(InputError, match="manifest.sha256: got 'No such file or directory'"):
+        open_dataset(str(root))
 
 
 def test_a_shard_that_is_missing_is_named(root, dataset):

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ristune.data.dataset import open_dataset
 from ristune.data.manifest import parse
 from ristune.data.shards import decode
 from ristune.data.storage import open_storage
-from ristune.data.stream import open_dataset
 from ristune.data.writer import shard_generator, write_dataset, write_shard
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
@@ -37,6 +37,7 @@ def test_the_layout_is_the_documented_one(tmp_path):
     write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=0, shard_rows=8)
     assert sorted(files(tmp_path / "d")) == [
         "manifest.json",
+        "manifest.sha256",
         "tables/codebook.parquet",
         "test/00000.parquet",
         "train/00000.parquet",
@@ -238,7 +239,8 @@ def test_an_interrupted_dataset_is_not_mistaken_for_a_whole_one_and_can_be_writt
     ):
         open_dataset(str(target))
     write_dataset(str(target), Drawing(), {"train": 3}, seed=1, shard_rows=8)
-    assert sorted(files(target)) == ["manifest.json", "tables/codebook.parquet", "train/00000.parquet"]
+    written = ["manifest.json", "manifest.sha256", "tables/codebook.parquet", "train/00000.parquet"]
+    assert sorted(files(target)) == written
     assert open_dataset(str(target)).rows("train") == 3
 
 
@@ -249,7 +251,8 @@ def test_the_manifest_is_written_after_every_shard(tmp_path, monkeypatch):
     write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=0, shard_rows=8)
     assert renamed[0] == "unfinished"
     assert renamed[-1] == "manifest.json"
-    assert len(renamed) == 8
+    assert renamed[-2] == "manifest.sha256"
+    assert len(renamed) == 9
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ristune.data.stream import open_dataset
+from ristune.data.dataset import open_dataset
 from ristune.data.writer import shard_generator, write_dataset
 from ristune.errors import InputError
 from ristune.nearfield.channel import code_values
