@@ -10,9 +10,11 @@ import yaml
 from rich.console import Console
 
 from ristune.config import Config, compose
+from ristune.dispatch import BAD_INPUT as BAD_INPUT
+from ristune.dispatch import DONE as DONE
 from ristune.errors import InputError
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+FAILED, INTERRUPTED = 1, 130
 
 
 class Parser(argparse.ArgumentParser):
