@@ -85,22 +85,6 @@ class DrawsSamples(Protocol):
         ...
 
 
-@runtime_checkable
-class MasksSamples(Protocol):
-    """Optional hook of a task: it tells which elements of a column mean something."""
-
-    def used_elements(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Where columns of padded slots hold values; statistics and histograms leave the rest out.
-
-        Args:
-            batch: some rows, all columns of the dataset, as stored, on the CPU.
-
-        Returns:
-            For each column with padding a mask of its shape [B, ...], bool, true where there is a value.
-        """
-        ...
-
-
 class Batches(Protocol):
     """A split as the trainer sees it."""
 
