@@ -98,13 +98,22 @@ def decode(
     first = 0
     for group in shard.row_groups:
         for column in columns:
-            arrays[column.name][first : first + group.rows] = _cut(data, group, column)
+            arrays[column.name][first : first + group.rows] = cut(data, group, column)
         first += group.rows
     return arrays
 
 
-def _cut(data: bytes | memoryview, group: RowGroup, column: Column) -> NDArray[Any]:
-    """One column of a row group, in its stored type: the last bytes of its chunk, after the page header."""
+def cut(data: bytes | memoryview, group: RowGroup, column: Column) -> NDArray[Any]:
+    """One column of a row group: the last bytes of its chunk, after the page header.
+
+    Args:
+        data: the whole file.
+        group: what the manifest says of the row group.
+        column: the column.
+
+    Returns:
+        Its values [rows, *shape] in their stored type, a view of `data`.
+    """
     chunk = group.columns[column.name]
     offset = chunk.offset + chunk.length - group.rows * column.stored_width
     count = group.rows * column.elements
@@ -180,7 +189,7 @@ def _check_layout(data: memoryview, shard: Shard, columns: Sequence[Column], arr
     for group in shard.row_groups:
         for column in columns:
             written = arrays[column.name][first : first + group.rows]
-            if not np.array_equal(_cut(data, group, column), written):
+            if not np.array_equal(cut(data, group, column), written):
                 raise RuntimeError(
                     f"pyarrow {pa.__version__} did not write column {column.name!r} as one page"
                 )
