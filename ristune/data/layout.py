@@ -151,7 +151,8 @@ def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column
         )
         return
     if (page.get(1), page.get(2)) != (rows, PLAIN):
-        yield f"{rows} values encoded PLAIN are required, its page has {page.get(1)} in encoding {page.get(2)}"
+        found = f"its page has {page.get(1)} in encoding {page.get(2)}"
+        yield f"{rows} values in encoding {PLAIN} are required, {found}"
     checksum = header.get(4)
     if not isinstance(checksum, int):
         yield "its page has no CRC"

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column, id_column
 from ristune.data.layout import Finding, layout_faults, place
-from ristune.data.manifest import MANIFEST, PIN, Manifest, Shard, Statistics, check_pin, parse
+from ristune.data.manifest import MANIFEST, PIN, SPLITS, Manifest, Shard, Statistics, check_pin, parse
 from ristune.data.shards import cut
 from ristune.data.statistics import Moments, merge, moments, summarise
 from ristune.data.storage import Storage
@@ -40,7 +40,7 @@ class Examined:
     """
 
     findings: tuple[Finding, ...]
-    ids: NDArray[np.int64] = field(default_factory=partial(np.empty, 0, np.int64))
+    ids: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     moments: Mapping[str, Moments] = field(default_factory=dict)
 
 
@@ -94,8 +94,9 @@ def list_files(manifest: Manifest) -> list[File]:
     """All files of a dataset, shards first, split by split."""
     shards = [
         File(shard, manifest.columns, name)
-        for name, split in manifest.splits.items()
-        for shard in split.shards
+        for name in SPLITS
+        if name in manifest.splits
+        for shard in manifest.splits[name].shards
     ]
     return shards + [File(table, table.columns, "") for table in manifest.tables.values()]
 
@@ -189,10 +190,8 @@ def _value_fault(array: NDArray[Any], column: Column) -> str:
         if not finite.all():
             first = np.argwhere(~finite)[0]
             count, value = int(finite.size - np.count_nonzero(finite)), float(array[tuple(first)])
-            return (
-                f"{count} values are not finite, the first is {value} in row {int(first[0])} of the row group; "
-                "leave such rows out where the data are made"
-            )
+            found = f"{count} values are not finite, the first is {value} in row {first[0]} of the row group"
+            return f"{found}; leave such rows out where the data are made"
     limits = np.iinfo(column.dtype) if array.dtype != np.dtype(column.dtype) else None
     if limits is not None and (array.min() < limits.min or array.max() > limits.max):
         return f"values from {array.min()} to {array.max()} do not fit {column.dtype}; give it a wider dtype"
