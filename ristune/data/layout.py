@@ -1,6 +1,5 @@
 """Whether a Parquet file is laid out as the format says: its footer, its pages, its metadata."""
 
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ristune.data.columns import Column
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
+from ristune.data.tensors import metadata_of
 
 # Parquet's types by numpy's; tensors and half floats are bytes of fixed length.
 PHYSICAL = {"<i4": "INT32", "<i8": "INT64", "<f4": "FLOAT", "<f8": "DOUBLE"}
@@ -101,14 +101,8 @@ def _schema_faults(footer: Any, shard: Shard, columns: Sequence[Column]) -> Iter
             yield Finding(where, f"{found}, {wanted} of {column.stored_width} bytes is required; {REWRITE}")
         if stored.max_definition_level or stored.max_repetition_level:
             yield Finding(where, f"it may hold nulls or lists, a required column is wanted; {REWRITE}")
-        metadata = {
-            "shape": json.dumps(column.shape),
-            "dtype": column.dtype,
-            "unit": column.unit,
-            "role": column.role,
-        }
         kept = {key.decode(): text.decode() for key, text in (fields.field(position).metadata or {}).items()}
-        for key, text in metadata.items():
+        for key, text in metadata_of(column).items():
             if kept.get(key) != text:
                 found = f"its field metadata has {key}={kept.get(key)!r}, the manifest says {text!r}"
                 yield Finding(where, f"{found}; {REWRITE}")

@@ -1,7 +1,6 @@
 """The shard format, version 1: Parquet whose columns can be cut out of the file by byte range."""
 
 import hashlib
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
+from ristune.data.tensors import metadata_of
 from ristune.errors import InputError
 
 # Large enough for fast reads, small enough to mix some dozens of them in memory.
@@ -148,15 +148,9 @@ def _check_arrays(path: str, columns: Sequence[Column], arrays: Arrays) -> dict[
 
 
 def _field(column: Column) -> Any:
-    metadata = {
-        "shape": json.dumps(column.shape),
-        "dtype": column.dtype,
-        "unit": column.unit,
-        "role": column.role,
-    }
     scalar = pa.from_numpy_dtype(np.dtype(column.dtype))
     kind = pa.binary(column.stored_width) if column.shape else scalar
-    return pa.field(column.name, kind, nullable=False, metadata=metadata)
+    return pa.field(column.name, kind, nullable=False, metadata=metadata_of(column))
 
 
 def _arrow_array(column: Column, array: NDArray[Any]) -> Any:

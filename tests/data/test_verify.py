@@ -17,6 +17,7 @@ from ristune.data.columns import Column
 from ristune.data.dataset import load_split, load_table, open_dataset
 from ristune.data.manifest import MANIFEST, PIN, Generator, Manifest, Shard, Split, pin
 from ristune.data.shards import _row_groups, encode
+from ristune.data.source import Simulated
 from ristune.data.statistics import moments, summarise
 from ristune.data.storage import open_storage
 from ristune.data.verify import verify
@@ -30,7 +31,7 @@ CORRUPTIONS = 1000
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     root = tmp_path_factory.mktemp("sound") / "d"
-    write_dataset(str(root), Drawing(), {"train": 20, "val": 6, "test": 4}, seed=3, shard_rows=12)
+    write_dataset(str(root), Simulated(Drawing(), {"train": 20, "val": 6, "test": 4}, 3, 12))
     return root
 
 
@@ -150,7 +151,7 @@ def test_a_thousand_corruptions_are_all_found_and_never_read_as_other_values(roo
 @pytest.mark.parametrize("group", [0, 2])
 def test_a_flipped_byte_is_named_by_shard_row_group_and_column(tmp_path, monkeypatch, column, group):
     monkeypatch.setattr("ristune.data.writer.encode", partial(encode, row_group_bytes=300))
-    manifest = write_dataset(str(tmp_path / "d"), Drawing(), {"train": 20}, seed=3)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 20}, 3))
     path = tmp_path / "d/train/00000.parquet"
     chunk = manifest.splits["train"].shards[0].row_groups[group].columns[column]
     altered = bytearray(path.read_bytes())
