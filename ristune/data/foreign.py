@@ -21,6 +21,8 @@ SUFFIX = ".parquet"
 TABLES = "tables"
 # The key of a file's metadata under which an export keeps what made the dataset.
 GENERATOR = b"ristune.generator"
+# The generator of files that say nothing of what made them.
+PLAIN_GENERATOR = "parquet"
 # The name of row numbers that stand in where no column names rows.
 ROW_ID = "row_id"
 # Measured: docs/data-format.md.
@@ -244,7 +246,7 @@ def _table(storage: Storage, path: str) -> ForeignTable:
 def _generator(storage: Storage, file: File) -> Generator:
     stored: Mapping[bytes, bytes] = file.parquet.schema_arrow.metadata or {}
     if GENERATOR not in stored:
-        return Generator("parquet", "", {}, 0)
+        return Generator(PLAIN_GENERATOR, "", {}, 0)
     try:
         return Generator(**json.loads(stored[GENERATOR]))
     except (ValueError, TypeError) as error:

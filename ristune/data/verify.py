@@ -45,13 +45,13 @@ class Examined:
 
 
 def verify(
-    storage: Storage, progress: Callable[[int], None] | None = None, threads: int = THREADS
+    storage: Storage, progress: Callable[[int, int], None] | None = None, threads: int = THREADS
 ) -> Iterator[Finding]:
     """Check a dataset and go on after a fault.
 
     Args:
         storage: the dataset.
-        progress: called with the number of bytes after every file, from several threads.
+        progress: called after every file with its bytes and those of all files.
         threads: files that are read at once; memory is one file a thread.
 
     Yields:
@@ -67,13 +67,16 @@ def verify(
     except InputError as error:
         yield _of(error, storage)
     yield from _strays(storage, manifest)
-    files = list_files(manifest)
+    files = _list_files(manifest)
+    total = sum(each.shard.bytes for each in files)
     executor = ThreadPoolExecutor(threads)
     try:
         examined: dict[str, list[Examined]] = {}
-        jobs = [executor.submit(_examine, storage, each, manifest, progress) for each in files]
+        jobs = [executor.submit(_examine, storage, each, manifest) for each in files]
         for each, job in zip(files, jobs, strict=True):
             examined.setdefault(each.split, []).append(job.result())
+            if progress is not None:
+                progress(each.shard.bytes, total)
             yield from examined[each.split][-1].findings
     finally:
         executor.shutdown(cancel_futures=True)
@@ -90,7 +93,7 @@ class File:
     split: str
 
 
-def list_files(manifest: Manifest) -> list[File]:
+def _list_files(manifest: Manifest) -> list[File]:
     """All files of a dataset, shards first, split by split."""
     shards = [
         File(shard, manifest.columns, name)
@@ -109,7 +112,7 @@ def _of(error: InputError, storage: Storage) -> Finding:
 
 def _strays(storage: Storage, manifest: Manifest) -> Iterator[Finding]:
     """Files that are no part of the dataset; a directory that is none is one finding."""
-    known = {MANIFEST, PIN, *(each.shard.path for each in list_files(manifest))}
+    known = {MANIFEST, PIN, *(each.shard.path for each in _list_files(manifest))}
     folders = {""} | {path[:i] for path in known for i, letter in enumerate(path) if letter == "/"}
     for folder in sorted(folders):
         for name in storage.list(folder):
@@ -118,22 +121,13 @@ def _strays(storage: Storage, manifest: Manifest) -> Iterator[Finding]:
                 yield Finding(path, "the manifest does not know it; move it out of the dataset, or delete it")
 
 
-def _examine(
-    storage: Storage, file: File, manifest: Manifest, progress: Callable[[int], None] | None
-) -> Examined:
+def _examine(storage: Storage, file: File, manifest: Manifest) -> Examined:
     try:
         data = memoryview(storage.read(file.shard.path))
     except InputError as error:
         return Examined((_of(error, storage),))
-    findings = tuple(_byte_faults(data, file))
-    if findings:
-        result = Examined(findings)
-    else:
-        findings = tuple(layout_faults(data, file.shard, file.columns))
-        result = Examined(findings) if findings else _examine_values(data, file, manifest)
-    if progress is not None:
-        progress(len(data))
-    return result
+    findings = tuple(_byte_faults(data, file)) or tuple(layout_faults(data, file.shard, file.columns))
+    return Examined(findings) if findings else _examine_values(data, file, manifest)
 
 
 def _byte_faults(data: memoryview, file: File) -> Iterator[Finding]:

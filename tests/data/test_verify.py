@@ -185,8 +185,12 @@ def test_the_manifest_alone_is_named_where_nothing_can_be_checked_without_it(roo
 
 def test_progress_counts_every_byte(root):
     counts = []
-    assert list(verify(open_storage(str(root)), counts.append)) == []
-    assert sum(counts) == sum(p.stat().st_size for p in root.rglob("*.parquet"))
+    assert list(verify(open_storage(str(root)), lambda *pair: counts.append(pair))) == []
+    assert (
+        sum(done for done, _ in counts)
+        == counts[0][1]
+        == sum(p.stat().st_size for p in root.rglob("*.parquet"))
+    )
 
 
 COLUMNS = (
