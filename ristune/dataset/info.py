@@ -25,8 +25,8 @@ EXAMPLES = """\
   python -m ristune.dataset info data/nearfield --plot nearfield.png
   python -m ristune.dataset info s3://bucket/nearfield --json"""
 PURPOSE = """\
-Say what a dataset holds: identity, generator, columns, splits, tables, statistics. Only the manifest is read; with
---plot also some rows of the first split."""
+Say what a dataset holds: identity, generator, columns, splits, tables, statistics. Only the manifest is
+read; with --plot also some rows of the first split."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
