@@ -51,9 +51,14 @@ class Meter:
         self._bar.stop()
 
     @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    @property
     def rate(self) -> float:
         """Samples a second, since the start."""
-        return self._count / max(time.monotonic() - self._started, 1e-9)
+        return self._count / max(self.seconds, 1e-9)
 
     def advance(self, count: int) -> None:
         """Take in that so many more samples are there."""

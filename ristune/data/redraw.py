@@ -1,12 +1,15 @@
 """One shard of a dataset written again, after damage."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 
+from ristune.data.columns import Column
 from ristune.data.dataset import Dataset, open_dataset
 from ristune.data.document import canonical_json, parse_json
-from ristune.data.manifest import Shard
+from ristune.data.manifest import Generator, Shard
 from ristune.data.plan import first_difference, make_plan
 from ristune.data.shards import encode
 from ristune.data.source import Part, Progress, Source
@@ -29,25 +32,27 @@ def rewrite_shard(uri: str, source: Source, path: str, progress: Progress | None
     dataset = open_dataset(uri)
     part, original = _find(dataset, path)
     plan = make_plan(source)
-    wanted = {"generator": asdict(plan.generator), "columns": [asdict(each) for each in plan.columns]}
-    stored = {
-        "generator": asdict(dataset.manifest.generator),
-        "columns": [asdict(each) for each in dataset.manifest.columns],
-    }
-    difference = first_difference(*(parse_json(canonical_json(each), "").value for each in (wanted, stored)))
+    made_by = _identity(dataset.manifest.generator, dataset.manifest.columns)
+    difference = first_difference(_identity(plan.generator, plan.columns), made_by)
     if difference:
         rule = f"the dataset must have been made by what is to draw the shard again ({difference})"
         raise InputError("uri", dataset.uri, rule, "give the values that the dataset was made with")
     data, shard = encode(path, plan.columns, source.arrays(part, progress))
     if shard != original:
         rule = (
-            f"the manifest says sha256 {original.sha256}; the generator changed without a new version, or the "
-            f"dataset was written with another version of pyarrow than {pa.__version__}, which writes other bytes"
+            f"the manifest says sha256 {original.sha256}; its generator changed without a new version, "
+            f"or it was written with another pyarrow than {pa.__version__}, which writes other bytes"
         )
         remedy = "draw it with the versions that it was written with; nothing was written"
         raise InputError(f"{dataset.uri}/{path}", f"sha256 {shard.sha256}", rule, remedy)
     dataset.storage.write_atomic(path, data)
     return shard
+
+
+def _identity(generator: Generator, columns: Sequence[Column]) -> Any:
+    """What must be the same for a shard to be the same, as plain JSON values."""
+    values = {"generator": asdict(generator), "columns": {each.name: asdict(each) for each in columns}}
+    return parse_json(canonical_json(values), "identity").value
 
 
 def _find(dataset: Dataset, path: str) -> tuple[Part, Shard]:

@@ -35,6 +35,7 @@ class Mapper(Protocol):
         function: Callable[[Part, Progress | None], Result],
         parts: Sequence[Part],
         progress: Progress | None,
+        /,
     ) -> Iterator[Result]:
         """Run it.
 
