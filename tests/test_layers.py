@@ -38,6 +38,7 @@ LIBRARIES = {
     "optuna": {"sweep"},
     "safetensors": {"training"},
     "pyarrow": {"data", "sweep"},
+    "threadpoolctl": {"data"},
 }
 
 

@@ -25,20 +25,18 @@ class Estimate:
         shards: how many they are.
         sample_bytes: size of one sample in a file, bytes.
         size: of all of them, bytes.
-        wall: seconds a sample, drawing and encoding, of this process with the threads it has.
-        cpu: seconds a sample of one core.
+        sample_seconds: drawing and encoding a sample on one core.
     """
 
     samples: int
     shards: int
     sample_bytes: float
     size: int
-    wall: float
-    cpu: float
+    sample_seconds: float
 
     def seconds(self, workers: int) -> float:
-        """How long it will take with so many processes; one has all threads, of several each has one."""
-        return self.samples * (self.wall if workers == 1 else self.cpu / workers)
+        """How long it will take with so many processes of one core each."""
+        return self.samples * self.sample_seconds / workers
 
 
 def estimate(source: Simulated, parts: Sequence[Part]) -> Estimate:
@@ -56,16 +54,16 @@ def estimate(source: Simulated, parts: Sequence[Part]) -> Estimate:
     # What libraries set up in their first call is not timed.
     encode(parts[0].path, columns, source.arrays(replace(parts[0], rows=rows)))
     while True:
-        wall, cpu = time.perf_counter(), time.process_time()
+        started = time.perf_counter()
         data, _ = encode(parts[0].path, columns, source.arrays(replace(parts[0], rows=rows)))
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        if wall > ENOUGH or rows >= DRAWN_ROWS:
+        seconds = time.perf_counter() - started
+        if seconds > ENOUGH or rows >= DRAWN_ROWS:
             break
         rows *= GROWTH
     samples = sum(each.rows for each in parts)
     around = len(data) - rows * row_bytes(columns)
     size = samples * row_bytes(columns) + len(parts) * around
-    return Estimate(samples, len(parts), size / samples, size, wall / rows, cpu / rows)
+    return Estimate(samples, len(parts), size / samples, size, seconds / rows)
 
 
 def free_bytes(storage: Storage) -> int | None:
