@@ -1,9 +1,10 @@
 """Parquet that other tools wrote, read as a dataset: slower, unverified, rows in the order they have."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ristune.data.columns import Column, check_columns, id_column
+from ristune.data.footers import File, no_parquet, open_parquet, read_footer
 from ristune.data.manifest import SPLITS, Generator, Manifest, Shard, Split, Table
 from ristune.data.storage import Storage
 from ristune.data.tensors import column_of, to_numpy
@@ -19,6 +21,8 @@ from ristune.errors import InputError
 
 SUFFIX = ".parquet"
 TABLES = "tables"
+# Footers read at once: each is little more than the wait for an answer.
+THREADS = 16
 # The key of a file's metadata under which an export keeps what made the dataset.
 GENERATOR = b"ristune.generator"
 # The generator of files that say nothing of what made them.
@@ -53,28 +57,6 @@ class ForeignTable(Table):
     footer_sha256: str
 
 
-@dataclass(frozen=True)
-class File:
-    """What is learnt of a file before it is read.
-
-    Attributes:
-        path: relative to the dataset.
-        bytes: its size.
-        footer_sha256: the hash of its footer.
-        parquet: its reader.
-    """
-
-    path: str
-    bytes: int
-    footer_sha256: str
-    parquet: pq.ParquetFile
-
-    @property
-    def rows(self) -> int:
-        """The number of its rows."""
-        return int(self.parquet.metadata.num_rows)
-
-
 def is_foreign(storage: Storage) -> bool:
     """Whether a directory holds Parquet files in folders named as splits; of manifests it knows nothing."""
     return any(_paths(storage, split) for split in SPLITS)
@@ -93,13 +75,17 @@ def read_foreign(storage: Storage) -> tuple[Manifest, str]:
         InputError: a file is no Parquet, files differ in their columns, no column is of use, or the first row
             of a column is refused.
     """
-    files = {split: [_open(storage, path) for path in _paths(storage, split)] for split in SPLITS}
+    with ThreadPoolExecutor(THREADS) as executor:
+        files = {
+            split: list(executor.map(partial(read_footer, storage), _paths(storage, split)))
+            for split in SPLITS
+        }
     everything = [file for split in files.values() for file in split]
     if not any(file.rows for file in everything):
         raise InputError(storage.uri, "files without rows", "at least one row is required", "write some rows")
     _check_alike(storage, everything)
     columns, left_out = _columns(storage, next(file for file in everything if file.rows))
-    columns, made_up = _with_id(columns, everything)
+    columns, made_up = _with_id(storage, columns, everything)
     check_columns(columns, storage.uri)
     id_column(columns, storage.uri)
     splits, first_id = {}, 0
@@ -138,7 +124,7 @@ def decode_foreign(
         stored = [column.name for column in columns if column.name in parquet.schema_arrow.names]
         table = parquet.read(columns=stored)
     except (pa.ArrowException, OSError) as error:
-        raise _no_parquet(name, error) from error
+        raise no_parquet(name, error) from error
     arrays = {}
     for column in columns:
         if column.name in stored:
@@ -168,26 +154,10 @@ def _paths(storage: Storage, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in storage.list(folder) if name.endswith(SUFFIX)]
 
 
-def _open(storage: Storage, path: str) -> File:
-    data = storage.read(path)
-    # The last 8 bytes are the length of the footer and a mark.
-    footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
-    try:
-        parquet = pq.ParquetFile(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
-        raise _no_parquet(f"{storage.uri}/{path}", error) from error
-    return File(path, len(data), hashlib.sha256(footer).hexdigest(), parquet)
-
-
-def _no_parquet(name: str, error: Exception) -> InputError:
-    text = str(error).splitlines()[0]
-    return InputError(name, text, "a Parquet file that can be read is required", "write the file again")
-
-
 def _check_alike(storage: Storage, files: Sequence[File]) -> None:
-    wanted = [(field.name, field.type) for field in files[0].parquet.schema_arrow]
+    wanted = [(field.name, field.type) for field in files[0].schema]
     for file in files[1:]:
-        found = [(field.name, field.type) for field in file.parquet.schema_arrow]
+        found = [(field.name, field.type) for field in file.schema]
         if found != wanted:
             shown = [f"{name}: {kind}" for name, kind in found if (name, kind) not in wanted]
             rule = f"all files have the columns of {files[0].path}"
@@ -197,12 +167,10 @@ def _check_alike(storage: Storage, files: Sequence[File]) -> None:
 
 def _columns(storage: Storage, file: File) -> tuple[tuple[Column, ...], list[str]]:
     """The columns of a file, and its fields that are none, each with its type."""
-    try:
-        first = next(file.parquet.iter_batches(batch_size=1, row_groups=[0]))
-    except (pa.ArrowException, OSError) as error:
-        raise _no_parquet(f"{storage.uri}/{file.path}", error) from error
+    with open_parquet(storage, file) as parquet:
+        first = next(parquet.iter_batches(batch_size=1))
     columns, left_out = [], []
-    for field in file.parquet.schema_arrow:
+    for field in file.schema:
         where = f"{storage.uri}/{file.path}: column {field.name!r}"
         column = column_of(field, first.column(field.name), where)
         if column is None:
@@ -212,14 +180,16 @@ def _columns(storage: Storage, file: File) -> tuple[tuple[Column, ...], list[str
     return tuple(columns), left_out
 
 
-def _with_id(columns: Sequence[Column], files: Sequence[File]) -> tuple[tuple[Column, ...], bool]:
+def _with_id(
+    storage: Storage, columns: Sequence[Column], files: Sequence[File]
+) -> tuple[tuple[Column, ...], bool]:
     """The columns with one of role `id`, and whether that had to be made up."""
     if any(column.role == "id" for column in columns):
         return tuple(columns), False
     integers = [column.name for column in columns if column.dtype == "<i8" and not column.shape]
     named = [name for name in integers if name == "id"] + [name for name in integers if name.endswith("_id")]
     for name in named:
-        if _unique(files, name):
+        if _unique(storage, files, name):
             return tuple(
                 Column(c.name, c.dtype, c.shape, c.unit, "id") if c.name == name else c for c in columns
             ), False
@@ -229,22 +199,24 @@ def _with_id(columns: Sequence[Column], files: Sequence[File]) -> tuple[tuple[Co
     return (*columns, Column(name, "<i8", (), "1", "id")), True
 
 
-def _unique(files: Sequence[File], name: str) -> bool:
-    values = pa.chunked_array(
-        [chunk for file in files for chunk in file.parquet.read([name]).column(0).chunks]
-    )
+def _unique(storage: Storage, files: Sequence[File], name: str) -> bool:
+    chunks = []
+    for file in files:
+        with open_parquet(storage, file) as parquet:
+            chunks += parquet.read([name]).column(0).chunks
+    values = pa.chunked_array(chunks, pa.int64())
     return not values.null_count and len(values.unique()) == len(values)
 
 
 def _table(storage: Storage, path: str) -> ForeignTable:
-    file = _open(storage, path)
+    file = read_footer(storage, path)
     columns, _ = _columns(storage, file)
     check_columns(columns, f"{storage.uri}/{path}")
     return ForeignTable(path, file.rows, file.bytes, "", (), columns, file.footer_sha256)
 
 
 def _generator(storage: Storage, file: File) -> Generator:
-    stored: Mapping[bytes, bytes] = file.parquet.schema_arrow.metadata or {}
+    stored: Mapping[bytes, bytes] = file.schema.metadata or {}
     if GENERATOR not in stored:
         return Generator(PLAIN_GENERATOR, "", {}, 0)
     try:

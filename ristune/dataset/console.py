@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -48,17 +47,6 @@ def row_counts(manifest: Manifest) -> str:
 def stored_bytes(manifest: Manifest) -> int:
     """The bytes of all shards."""
     return sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
-
-
-def row_progress(console: Console) -> Progress:
-    """A bar that counts rows."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def byte_progress(console: Console) -> Progress:

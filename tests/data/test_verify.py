@@ -150,7 +150,7 @@ def test_a_thousand_corruptions_are_all_found_and_never_read_as_other_values(roo
 @pytest.mark.parametrize("column", ["wave", "gain", "sample_id"])
 @pytest.mark.parametrize("group", [0, 2])
 def test_a_flipped_byte_is_named_by_shard_row_group_and_column(tmp_path, monkeypatch, column, group):
-    monkeypatch.setattr("ristune.data.writer.encode", partial(encode, row_group_bytes=300))
+    monkeypatch.setattr("ristune.data.written.encode", partial(encode, row_group_bytes=300))
     manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 20}, 3))
     path = tmp_path / "d/train/00000.parquet"
     chunk = manifest.splits["train"].shards[0].row_groups[group].columns[column]
