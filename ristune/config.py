@@ -20,10 +20,10 @@ from yaml import YAMLError
 
 import ristune
 from ristune.data.config import DataConfig
-from ristune.errors import InputError
+from ristune.errors import InputError, require
 from ristune.overrides import check_value, literal
 from ristune.tracking import TrackingConfig
-from ristune.training.config import OptimizerConfig, TrainingConfig, require
+from ristune.training.config import OptimizerConfig, TrainingConfig
 
 SAMPLERS = ("tpe", "random")
 # What every generator that is seeded takes.

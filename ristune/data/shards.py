@@ -97,19 +97,44 @@ def decode(
     arrays = {column.name: np.empty((shard.rows, *column.shape), column.dtype) for column in columns}
     first = 0
     for group in shard.row_groups:
-        for column in columns:
-            arrays[column.name][first : first + group.rows] = _cut(data, group, column)
+        for name, values in cut(data, 0, group, columns).items():
+            arrays[name][first : first + group.rows] = values
         first += group.rows
     return arrays
 
 
-def _cut(data: bytes | memoryview, group: RowGroup, column: Column) -> NDArray[Any]:
-    """One column of a row group, in its stored type: the last bytes of its chunk, after the page header."""
-    chunk = group.columns[column.name]
-    offset = chunk.offset + chunk.length - group.rows * column.stored_width
-    count = group.rows * column.elements
-    flat = np.frombuffer(data, column.stored_dtype, count=count, offset=offset)
-    return flat.reshape(group.rows, *column.shape)
+def cut(
+    data: bytes | memoryview, start: int, group: RowGroup, columns: Sequence[Column]
+) -> dict[str, NDArray[Any]]:
+    """Columns of a row group, nothing checked: of each chunk the last bytes, after the page header.
+
+    Args:
+        data: bytes of the file that hold the columns' chunks.
+        start: where in the file `data` starts.
+        group: what the manifest says of the row group.
+        columns: the columns to read.
+
+    Returns:
+        One read-only array [rows, *shape] for each column, of its stored dtype, in the memory of `data`.
+    """
+    arrays = {}
+    for column in columns:
+        chunk = group.columns[column.name]
+        offset = chunk.offset + chunk.length - group.rows * column.stored_width - start
+        flat = np.frombuffer(data, column.stored_dtype, count=group.rows * column.elements, offset=offset)
+        arrays[column.name] = flat.reshape(group.rows, *column.shape)
+    return arrays
+
+
+def damaged(data: bytes | memoryview, start: int, group: RowGroup, columns: Sequence[Column]) -> list[str]:
+    """The columns of a row group whose bytes are not those that were written; arguments as for `cut`."""
+    view, names = memoryview(data), []
+    for column in columns:
+        chunk = group.columns[column.name]
+        first = chunk.offset - start
+        if zlib.crc32(view[first : first + chunk.length]) != chunk.crc32:
+            names.append(column.name)
+    return names
 
 
 def _check_arrays(path: str, columns: Sequence[Column], arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -180,7 +205,7 @@ def _check_layout(data: memoryview, shard: Shard, columns: Sequence[Column], arr
     for group in shard.row_groups:
         for column in columns:
             written = arrays[column.name][first : first + group.rows]
-            if not np.array_equal(_cut(data, group, column), written):
+            if not np.array_equal(cut(data, 0, group, [column])[column.name], written):
                 raise RuntimeError(
                     f"pyarrow {pa.__version__} did not write column {column.name!r} as one page"
                 )
