@@ -21,6 +21,8 @@ from ristune.errors import InputError
 
 # Goes up when the files below change, so that what another version left is not read.
 VERSION = 1
+# How often a long fill says how far it is, in seconds.
+REPORT_S = 10
 
 # Columns of consecutive rows of a unit, [n, *shape] each; the first row is counted from the unit's first.
 Write = Callable[[int, Mapping[str, NDArray[Any]]], None]
@@ -119,11 +121,22 @@ class NodeCache:
         need = rows * unit.layout.row_bytes
         if not make_room(place, need):
             raise _no_room(place, unit, need)
-        began = time.monotonic()
+        began = told = time.monotonic()
+        done = 0
         self.report(f"{unit.name}: decoding {rows} samples, {need / 1e6:.0f} MB, into {place.path}")
         descriptor = files.open()
+
+        def finished(index: int) -> None:
+            nonlocal told, done
+            files.finish(descriptor, index)
+            done += unit.shards[index].rows * unit.layout.row_bytes
+            if time.monotonic() - told > REPORT_S:
+                told = time.monotonic()
+                left = (told - began) * (need - done) / done
+                self.report(f"{unit.name}: {done / GB:.1f} of {need / GB:.1f} GB, about {left:.0f} s left")
+
         try:
-            fill(missing, files.writer(descriptor), lambda index: files.finish(descriptor, index))
+            fill(missing, files.writer(descriptor), finished)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -240,5 +253,7 @@ def _no_room(place: Place, unit: Unit, need: int) -> InputError:
         f"{need / GB:.3f} GB are needed there for {unit.name}, {room(place) / GB:.3f} GB can be had "
         f"(bounded by free space and {place.setting}; what running trials use is not evicted)"
     )
-    remedy = f"free some space, raise {place.setting}, give another folder as data.cache, or data.mode=windowed"
+    remedy = (
+        f"free some space, raise {place.setting}, give another folder as data.cache, or data.mode=windowed"
+    )
     return InputError("data.cache", str(place.path), rule, remedy)

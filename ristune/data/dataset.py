@@ -144,7 +144,7 @@ class Dataset:
         return _tensors(self.resident(name, rows), self.layout, wanted, rows)
 
     def resident(self, split: str, rows: int) -> Resident:
-        """The first samples of a split as planes of `layout`: this node's copy, or without a cache an own one.
+        """The first samples of a split as planes of `layout`: the node's copy, or without a cache an own one.
 
         Raises:
             InputError: a shard is missing, truncated or altered, or there is no room.

@@ -115,7 +115,7 @@ class GroupReader:
 
 
 def _ranges(group: RowGroup, columns: Sequence[Column]) -> list[tuple[int, int]]:
-    """The byte ranges of columns, those that touch joined; first and last byte, counted from the file's start."""
+    """The byte ranges of columns in the file, first and last byte; those that touch are joined."""
     joined: list[tuple[int, int]] = []
     for chunk in sorted((group.columns[column.name] for column in columns), key=lambda chunk: chunk.offset):
         if joined and joined[-1][1] == chunk.offset:
