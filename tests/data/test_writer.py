@@ -261,7 +261,7 @@ def test_the_manifest_is_written_after_every_shard(tmp_path, monkeypatch):
         ({"seed": -1}, "seed: got -1; a seed is at least 0"),
         ({"shard_rows": 0}, "shard_rows: got 0; a shard has at least one sample"),
         ({"simulator": Drawing(scale=float("nan"))}, "simulator 'drawing': parameters: .*are a JSON object"),
-        ({"uri": "https://host/d"}, "uri: got 's3://bucket/d'; it is a plain path"),
+        ({"uri": "https://host/d"}, "uri: got 'https://host/d'; it is a plain path"),
     ],
 )
 def test_arguments_out_of_range_are_refused_before_anything_is_made(tmp_path, change, rule):
