@@ -77,8 +77,6 @@ def ensure_dataset(config: Config, console: Console) -> None:
             rule = "a remote dataset must exist"
             remedy = "correct the URI, or write it there with simulate --out"
             raise InputError("data.uri", storage.uri, rule, remedy)
-                "data.uri", storage.uri, rule, "correct the URI, or write it by simulate --out"
-            )
         console.print(f"{uri} does not exist yet: simulating it")
         simulate(config, uri, console)
         return
