@@ -310,7 +310,7 @@ def test_a_storage_crosses_processes_by_its_uri(server, storage):
 
 
 LIVE = """
-import sys, threading
+import sys, threading, time
 from ristune.data.storage import open_storage
 storage = open_storage(sys.argv[1])
 reader = storage.open("small")
@@ -323,7 +323,8 @@ reader = storage.open("small")
         "kept = reader",
         "sys.exit(0)",
         # A thread in the middle of a stalled read: what pyarrow waits for at exit is bounded by its timeout.
-        "threading.Thread(target=reader.read_into, args=(0, memoryview(bytearray(4))), daemon=True).start()",
+        "threading.Thread(target=reader.read_into, args=(0, memoryview(bytearray(4))), daemon=True).start(); "
+        "time.sleep(1)",
         "from multiprocessing import get_context as c; p = c('fork').Process(target=print); p.start(); "
         "p.join(); sys.exit(p.exitcode)",
     ],
@@ -332,7 +333,5 @@ reader = storage.open("small")
 def test_an_interpreter_with_a_live_connection_ends(server, storage, ending):
     if "Thread" in ending:
         server.faults = [Fault("stall", times=10**6)]
-    done = subprocess.run(
-        [sys.executable, "-c", LIVE + ending, storage.uri], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    done = subprocess.run([sys.executable, "-c", LIVE + ending, storage.uri], timeout=60)
+    assert done.returncode == 0
