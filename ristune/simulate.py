@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ristune import cli
 from ristune.config import Config, build, compose
 from ristune.data.dataset import open_dataset
+from ristune.data.local import LocalStorage
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
 from ristune.data.storage import open_storage
 from ristune.data.writer import write_dataset
@@ -70,7 +71,12 @@ def ensure_dataset(config: Config, console: Console) -> None:
         InputError: if it is remote and missing, or was drawn with other values than the overrides ask for.
     """
     uri = config.data.uri
-    if not open_storage(uri).exists(MANIFEST):
+    storage = open_storage(uri, "data.uri")
+    if not storage.exists(MANIFEST):
+        if not isinstance(storage, LocalStorage):
+            rule = "a remote dataset must exist"
+            remedy = "correct the URI, or write it there with simulate --out"
+            raise InputError("data.uri", storage.uri, rule, remedy)
         console.print(f"{uri} does not exist yet: simulating it")
         simulate(config, uri, console)
         return
