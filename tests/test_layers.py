@@ -18,10 +18,12 @@ ROOMS = {
     "config": {"data", "overrides", "training", "tracking"},
     "trial": {"config", "data", "training"},
     "cli": {"config"},
-    "simulate": {"cli", "config", "data", "overrides"},
+    "meter": set(),
+    "parallel": set(),
+    "simulate": {"cli", "config", "data", "meter", "overrides", "parallel"},
     "train": {"cli", "config", "simulate", "tracking", "training", "trial"},
     "evaluate": {"cli", "config", "data", "overrides", "training", "trial"},
-    "sweep": {"cli", "config", "overrides", "simulate", "tracking", "training", "trial"},
+    "sweep": {"cli", "config", "overrides", "parallel", "simulate", "tracking", "training", "trial"},
     "errors": set(),
     "__main__": set(),
     "__init__": set(),
@@ -32,10 +34,11 @@ LIBRARIES = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "wandb": {"tracking"},
-    "ray": {"sweep"},
+    "ray": {"parallel", "sweep"},
     "optuna": {"sweep"},
     "safetensors": {"training"},
     "pyarrow": {"data", "sweep"},
+    "threadpoolctl": {"data"},
 }
 
 

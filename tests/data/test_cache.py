@@ -17,6 +17,7 @@ from ristune.data.config import DataConfig
 from ristune.data.dataset import open_dataset
 from ristune.data.local import LocalStorage
 from ristune.data.places import Place, entries, evict, make_room, places, room
+from ristune.data.source import Simulated
 from ristune.data.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import Drawing
@@ -26,7 +27,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 @pytest.fixture
 def root(tmp_path):
-    write_dataset(str(tmp_path / "d"), Drawing(), {"train": 40, "val": 9}, seed=5, shard_rows=8)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 40, "val": 9}, 5, 8))
     return tmp_path / "d"
 
 
@@ -189,7 +190,7 @@ def test_whether_a_dataset_fits_is_known_beforehand(root, tmp_path):
 
 def test_the_dataset_unused_for_longest_makes_room(tmp_path):
     for index in range(3):
-        write_dataset(str(tmp_path / f"d{index}"), Drawing(), {"train": 40}, seed=index)
+        write_dataset(str(tmp_path / f"d{index}"), Simulated(Drawing(), {"train": 40}, index))
         opened(tmp_path / f"d{index}", tmp_path / "c").split("train")
         time.sleep(0.02)
     opened(tmp_path / "d0", tmp_path / "c").split("train", ["power"])

@@ -8,6 +8,7 @@ import torch
 from ristune.data.cache import NodeCache
 from ristune.data.dataset import open_dataset
 from ristune.data.places import Place
+from ristune.data.source import Simulated
 from ristune.data.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
@@ -17,7 +18,7 @@ ROWS = 23
 
 @pytest.fixture
 def root(tmp_path):
-    write_dataset(str(tmp_path / "d"), Drawing(), {"train": ROWS, "val": 9}, seed=5, shard_rows=8)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": ROWS, "val": 9}, 5, 8))
     return tmp_path / "d"
 
 
@@ -146,7 +147,7 @@ def test_another_dataset_at_the_same_place_is_read_anew(root, dataset):
     before = dataset.split("train")["sample_id"].clone()
     for path in sorted(root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    write_dataset(str(root), Drawing(), {"train": ROWS}, seed=6)
+    write_dataset(str(root), Simulated(Drawing(), {"train": ROWS}, 6))
     assert not torch.equal(open_dataset(str(root), dataset.cache).split("train")["sample_id"], before)
 
 

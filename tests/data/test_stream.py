@@ -13,6 +13,7 @@ from ristune.data.cache import NodeCache
 from ristune.data.dataset import Dataset, open_dataset
 from ristune.data.places import Place
 from ristune.data.shards import encode
+from ristune.data.source import Simulated
 from ristune.data.sources import DeviceSource
 from ristune.data.stream import Stream
 from ristune.data.writer import write_dataset
@@ -30,7 +31,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stream")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ristune.data.writer.encode", lambda *a: encode(*a, row_group_bytes=GROUP * 76))
-        write_dataset(str(folder / "d"), Drawing(), {"train": ROWS, "val": 9}, seed=5, shard_rows=32)
+        write_dataset(str(folder / "d"), Simulated(Drawing(), {"train": ROWS, "val": 9}, 5, 32))
     cache = NodeCache((Place(folder / "cache", 10**9, "data.cache_disk_gb"),), lambda line: None)
     found = open_dataset(str(folder / "d"), cache)
     groups = [shard.row_groups[number].rows for shard, number in found.groups("train")]
