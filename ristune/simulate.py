@@ -11,6 +11,8 @@ from ristune import cli
 from ristune.config import Config, build, compose
 from ristune.data.dataset import open_dataset
 from ristune.data.estimate import Estimate, check_space, estimate, free_bytes
+from ristune.data.foreign import is_foreign
+from ristune.data.local import LocalStorage
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
 from ristune.data.plan import first_difference, make_plan, survey
 from ristune.data.redraw import rewrite_shard
@@ -141,7 +143,14 @@ def ensure_dataset(config: Config, console: Console) -> None:
         InputError: if it is remote and missing, or was drawn with other values than the overrides ask for.
     """
     uri = config.data.uri
-    if not open_storage(uri).exists(MANIFEST):
+    storage = open_storage(uri, "data.uri")
+    if not storage.exists(MANIFEST) and is_foreign(storage):
+        console.print(open_dataset(uri).hint)
+    elif not storage.exists(MANIFEST):
+        if not isinstance(storage, LocalStorage):
+            rule = "a remote dataset must exist"
+            remedy = "correct the URI, or write it there with simulate --out"
+            raise InputError("data.uri", storage.uri, rule, remedy)
         console.print(f"{uri} does not exist yet: simulating it")
         simulate(config, uri, console)
         return

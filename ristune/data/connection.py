@@ -17,7 +17,7 @@ from pyarrow.fs import (
 )
 
 from ristune.data.failures import Failure, Kind, classify
-from ristune.data.location import Location
+from ristune.data.location import Location, parse_endpoint
 from ristune.data.retry import GaveUp, Transient, retry
 from ristune.errors import InputError
 
@@ -168,9 +168,15 @@ class Connection:
 
 
 def endpoint_of(location: Location) -> str | None:
-    """The endpoint of the URI, or for `s3` of the environment, which pyarrow does not read; or None."""
+    """The endpoint of the URI, or for `s3` of the environment, which pyarrow does not read; or None.
+
+    Raises:
+        InputError: the environment's is malformed.
+    """
     if location.endpoint is None and location.scheme == "s3":
-        return next((os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
+        for variable in ENDPOINT_VARIABLES:
+            if os.environ.get(variable):
+                return parse_endpoint(os.environ[variable], variable)
     return location.endpoint
 
 
@@ -184,7 +190,7 @@ def _connect(location: Location, writing: bool) -> FileSystem:
     endpoint = endpoint_of(location)
     options: dict[str, Any] = {"anonymous": location.anonymous}
     if endpoint is not None:
-        options["scheme"], _, options["endpoint_override"] = endpoint.rstrip("/").partition("://")
+        options["scheme"], _, options["endpoint_override"] = endpoint.partition("://")
     if location.scheme == "gs":
         return GcsFileSystem(**options, retry_time_limit=timedelta(seconds=READ_STALL_SECONDS))
     # Stores other than AWS's refuse, or store as content, the trailing checksums that are the default.

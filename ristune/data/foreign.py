@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column, check_columns, id_column
 from ristune.data.footers import File, no_parquet, open_parquet, read_footer
-from ristune.data.manifest import SPLITS, Generator, Manifest, Shard, Split, Table
+from ristune.data.manifest import SPLITS, Generator, Manifest, RowGroup, Shard, Split, Table
 from ristune.data.storage import Storage
 from ristune.data.tensors import column_of, to_numpy
 from ristune.errors import InputError
@@ -35,7 +35,7 @@ SLOWDOWN = "5 times"
 
 @dataclass(frozen=True)
 class ForeignShard(Shard):
-    """A file of a split; `sha256` is empty, and there are no row groups.
+    """A file of a split; `sha256` is empty, and row groups have no columns.
 
     Attributes:
         footer_sha256: the hash of its footer, a part of the identity of the dataset.
@@ -48,13 +48,16 @@ class ForeignShard(Shard):
 
 @dataclass(frozen=True)
 class ForeignTable(Table):
-    """A side table; `sha256` is empty, and there are no row groups.
+    """A side table; `sha256` is empty, and row groups have no columns.
 
     Attributes:
         footer_sha256: the hash of its footer.
     """
 
     footer_sha256: str
+
+
+Foreign = ForeignShard | ForeignTable
 
 
 def is_foreign(storage: Storage) -> bool:
@@ -93,9 +96,7 @@ def read_foreign(storage: Storage) -> tuple[Manifest, str]:
         shards = []
         for file in members:
             if file.rows:
-                shards.append(
-                    ForeignShard(file.path, file.rows, file.bytes, "", (), file.footer_sha256, first_id)
-                )
+                shards.append(ForeignShard(*_described(file), file.footer_sha256, first_id))
                 first_id += file.rows
         if shards:
             splits[name] = Split(tuple(shards), sum(shard.rows for shard in shards))
@@ -121,29 +122,69 @@ def decode_foreign(
         raise InputError(name, f"{len(data)} bytes", rule, "start again once nobody writes to the dataset")
     try:
         parquet = pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), page_checksum_verification=True)
-        stored = [column.name for column in columns if column.name in parquet.schema_arrow.names]
-        table = parquet.read(columns=stored)
+        table = parquet.read(columns=_stored(parquet, columns))
     except (pa.ArrowException, OSError) as error:
         raise no_parquet(name, error) from error
+    return _arrays(table, shard, 0, columns, name)
+
+
+def read_foreign_group(
+    storage: Storage, shard: Shard, number: int, columns: Sequence[Column]
+) -> dict[str, NDArray[Any]]:
+    """Read columns of one row group by ranges.
+
+    Args:
+        storage: the dataset.
+        shard: a file of it.
+        number: which of its row groups, those without rows left out.
+        columns: the columns to read.
+
+    Raises:
+        InputError: as for `decode_foreign`.
+    """
+    file = read_footer(storage, shard.path)
+    name = f"{storage.uri}/{shard.path}"
+    if not isinstance(shard, Foreign) or file.footer_sha256 != shard.footer_sha256:
+        rule = "its footer is another one than when the dataset was opened"
+        raise InputError(name, file.footer_sha256, rule, "start again once nobody writes to the dataset")
+    sizes = [file.footer.row_group(index).num_rows for index in range(file.footer.num_row_groups)]
+    group = [index for index, rows in enumerate(sizes) if rows][number]
+    with open_parquet(storage, file) as parquet:
+        table = parquet.read_row_group(group, columns=_stored(parquet, columns))
+    return _arrays(table, shard, sum(sizes[:group]), columns, name)
+
+
+def _stored(parquet: pq.ParquetFile, columns: Sequence[Column]) -> list[str]:
+    """The names of columns that are in the file; row numbers are not."""
+    there = parquet.schema_arrow.names
+    return [column.name for column in columns if column.name in there]
+
+
+def _arrays(
+    table: pa.Table, shard: Shard, first: int, columns: Sequence[Column], name: str
+) -> dict[str, NDArray[Any]]:
+    """Columns of rows from `first` on of a file."""
     arrays = {}
     for column in columns:
-        if column.name in stored:
+        if column.name in table.column_names:
             where = f"{name}: column {column.name!r}"
-            arrays[column.name] = _values(table.column(column.name), column, where)
+            arrays[column.name] = _values(table.column(column.name), column, first, where)
         elif isinstance(shard, ForeignShard):
-            arrays[column.name] = np.arange(shard.first_id, shard.first_id + shard.rows, dtype=np.int64)
+            start = shard.first_id + first
+            arrays[column.name] = np.arange(start, start + table.num_rows, dtype=np.int64)
     return arrays
 
 
-def _values(chunked: Any, column: Column, where: str) -> NDArray[Any]:
+def _values(chunked: Any, column: Column, before: int, where: str) -> NDArray[Any]:
     array = np.empty((len(chunked), *column.shape), column.dtype)
     first = 0
     for chunk in chunked.chunks:
-        part = to_numpy(chunk, column, where)
+        start = before + first
+        part = to_numpy(chunk, column, f"{where} from row {start} on" if start else where)
         finite = np.isfinite(part)
         if not finite.all():
             at = np.argwhere(~finite)[0]
-            rule = f"row {first + int(at[0])}: every value must be finite"
+            rule = f"row {start + int(at[0])}: every value must be finite"
             raise InputError(where, float(part[tuple(at)]), rule, "leave such rows out, or fill values in")
         array[first : first + len(part)] = part
         first += len(part)
@@ -212,7 +253,14 @@ def _table(storage: Storage, path: str) -> ForeignTable:
     file = read_footer(storage, path)
     columns, _ = _columns(storage, file)
     check_columns(columns, f"{storage.uri}/{path}")
-    return ForeignTable(path, file.rows, file.bytes, "", (), columns, file.footer_sha256)
+    return ForeignTable(*_described(file), columns, file.footer_sha256)
+
+
+def _described(file: File) -> tuple[str, int, int, str, tuple[RowGroup, ...]]:
+    """What a manifest would say of a file."""
+    groups = [file.footer.row_group(index) for index in range(file.footer.num_row_groups)]
+    kept = tuple(RowGroup(group.num_rows, 0, group.total_byte_size, {}) for group in groups if group.num_rows)
+    return file.path, file.rows, file.bytes, "", kept
 
 
 def _generator(storage: Storage, file: File) -> Generator:

@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ristune.data.retry import DEADLINE_SECONDS
 from ristune.errors import InputError
@@ -64,8 +64,9 @@ def redact(uri: str) -> str:
     known = {key for keys in SETTINGS.values() for key in keys}
     shown = []
     for setting in query.split("&"):
-        key, equals, _ = setting.partition("=")
-        shown.append(re.sub(r"//.*@", "//***@", setting) if key in known else f"{key}{equals and '=***'}")
+        key, _, value = setting.partition("=")
+        plain = not value or (key in known and "@" not in unquote(value))
+        shown.append(setting if plain else f"{key}=***")
     return place + mark + "&".join(shown)
 
 
@@ -98,7 +99,9 @@ def parse_location(uri: str, name: str) -> Location:
         scheme,
         bucket,
         prefix,
-        endpoint=_endpoint(settings["endpoint"], name) if "endpoint" in settings else None,
+        endpoint=parse_endpoint(settings["endpoint"], f"{name}: endpoint")
+        if "endpoint" in settings
+        else None,
         region=settings.get("region"),
         anonymous=_truth(settings.get("anonymous", "false"), name),
         deadline=_seconds(settings["deadline"], name) if "deadline" in settings else DEADLINE_SECONDS,
@@ -116,21 +119,24 @@ def _settings(uri: str, query: str, scheme: str, name: str) -> dict[str, str]:
     return dict(pairs)
 
 
-def _endpoint(text: str, name: str) -> str:
-    """The endpoint without a slash at its end.
+def parse_endpoint(text: str, name: str) -> str:
+    """An endpoint without a slash at its end.
+
+    Args:
+        text: `http://` or `https://`, a host and perhaps a port.
+        name: where it came from.
 
     Raises:
-        InputError: it is not an http address, or holds credentials or a path.
+        InputError: it is not that, or holds credentials.
     """
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not re.fullmatch(
-        r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?", parts.netloc
-    ):
+    host = re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\])(?::(\d+))?", parts.netloc)
+    if parts.scheme not in ("http", "https") or host is None or int(host[1] or 0) > 65535:
         rule = "an endpoint is http:// or https:// with a host and a port"
-        raise InputError(f"{name}: endpoint", redact(text), rule, "write endpoint=http://127.0.0.1:7480")
+        raise InputError(name, redact(text), rule, "write it as http://127.0.0.1:7480")
     if parts.path.strip("/") or parts.query or parts.fragment:
         rule = "an endpoint has nothing after its port"
-        raise InputError(f"{name}: endpoint", redact(text), rule, "put bucket and prefix before the ?")
+        raise InputError(name, redact(text), rule, "put bucket and prefix before the ?")
     return f"{parts.scheme}://{parts.netloc}"
 
 

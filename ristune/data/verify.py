@@ -3,7 +3,6 @@
 import hashlib
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristune.data.columns import Column, id_column
-from ristune.data.layout import Finding, layout_faults, place
 from ristune.data.manifest import MANIFEST, PIN, SPLITS, Manifest, Shard, Statistics, check_pin, parse
-from ristune.data.shards import cut
+from ristune.data.pages import Finding, layout_faults, place
+from ristune.data.shards import cut, damaged
 from ristune.data.statistics import Moments, merge, moments, summarise
 from ristune.data.storage import Storage
 from ristune.errors import InputError
@@ -139,8 +138,7 @@ def _byte_faults(data: memoryview, file: File) -> Iterator[Finding]:
     altered = [
         place(shard.path, index, name)
         for index, group in enumerate(shard.row_groups)
-        for name, chunk in group.columns.items()
-        if zlib.crc32(data[chunk.offset : chunk.offset + chunk.length]) != chunk.crc32
+        for name in damaged(data, 0, group, file.columns)
     ]
     for where in altered:
         if digest == shard.sha256:
@@ -164,7 +162,7 @@ def _examine_values(data: memoryview, file: File, manifest: Manifest) -> Examine
     ids: list[NDArray[np.int64]] = []
     for index, group in enumerate(file.shard.row_groups):
         for column in file.columns:
-            array = cut(data, group, column)
+            array = cut(data, 0, group, [column])[column.name]
             fault = _value_fault(array, column)
             if fault:
                 findings.append(Finding(place(file.shard.path, index, column.name), fault))

@@ -20,7 +20,7 @@ class Fault:
     Attributes:
         kind: `status` (an error answer), `reset` (the connection), `stall` (half the body, then silence),
             `cut` (half the body, then the end), `short` (half the body with a Content-Length that says so),
-            `flip` (one wrong byte), `drop` (a PUT that is confirmed but stored by half).
+            `flip` (one wrong byte), `drop` (a part that is confirmed but stored by half).
         times: how many requests it meets.
         method: of these requests; any where it is empty.
         key: `bucket/key` of these requests; any where it is empty.
@@ -168,10 +168,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif request.method in ("GET", "HEAD"):
             self._read(request, fault)
         elif request.method == "PUT" and "partNumber" in query:
-            self.state.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = body
+            half = fault is not None and fault.kind == "drop"
+            parts = self.state.uploads[query["uploadId"][0]]
+            parts[int(query["partNumber"][0])] = body[: len(body) // 2] if half else body
             self._send(200, b"", {"ETag": '"part"'})
         elif request.method == "PUT":
-            objects[key] = body[: len(body) // 2] if fault is not None and fault.kind == "drop" else body
+            objects[key] = body
             self._send(200, b"", {"ETag": '"whole"'})
         elif request.method == "POST" and "uploads" in query:
             upload = f"upload-{len(self.state.uploads)}"
