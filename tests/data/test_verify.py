@@ -219,7 +219,7 @@ FORM = {
 }
 
 
-def by_hand(root, arrays, statistics=None, fields=None, **form):
+def by_hand(root, arrays, statistics=None, fields=None, alter=bytes, describe=lambda shard: shard, **form):
     """A dataset as someone without ristune would write it, checked by nothing."""
     splits = {}
     for split, values in arrays.items():
@@ -238,10 +238,11 @@ def by_hand(root, arrays, statistics=None, fields=None, **form):
         path = root / split / "0.parquet"
         path.parent.mkdir(parents=True)
         pq.write_table(table, path, **{**FORM, **form})
-        data = path.read_bytes()
+        data = alter(path.read_bytes())
+        path.write_bytes(data)
         groups = _row_groups(memoryview(data))
         shard = Shard(f"{split}/0.parquet", len(x), len(data), hashlib.sha256(data).hexdigest(), groups)
-        splits[split] = Split((shard,), len(x))
+        splits[split] = Split((describe(shard),), len(x))
     generator = Generator("hand", "1", {}, 0)
     stored = Manifest(COLUMNS, {}, generator, splits, statistics or {}).encode()
     (root / MANIFEST).write_bytes(stored)
@@ -300,6 +301,64 @@ def test_spaces_in_a_shape_do_not_matter(tmp_path):
 def test_a_file_that_others_wrote_is_held_against_the_format(tmp_path, form, fault):
     lines = found(by_hand(tmp_path, {"train": sample(20)}, **form))
     assert any(fault in line for line in lines), lines
+
+
+def flip_last_value(data):
+    """Of the first column of the first row group, without its page's CRC."""
+    (chunk, *_) = _row_groups(memoryview(data))[0].columns.values()
+    at = chunk.offset + chunk.length - 3
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_a_page_is_held_against_its_own_crc(tmp_path):
+    (line,) = found(by_hand(tmp_path, {"train": sample(20)}, alter=flip_last_value))
+    assert "row group 0, column 'x': its page has the CRC" in line
+
+
+def with_groups(change):
+    """Say something else of the row groups than the file does."""
+    return lambda shard: replace(shard, row_groups=tuple(change(list(shard.row_groups))))
+
+
+def swapped_chunks(groups):
+    columns = groups[0].columns
+    other = {**columns, "n": replace(columns["n"], offset=columns["n"].offset - 8)}
+    return [replace(groups[0], columns=other), *groups[1:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (
+            swapped_chunks,
+            "its bytes have another CRC-32 than the manifest says, though the file has its sha256",
+        ),
+        (
+            lambda groups: [replace(groups[0], offset=0, bytes=10_000), *groups[1:]],
+            "bytes 0 to 10000 lie beyond",
+        ),
+        (
+            lambda groups: [replace(groups[0], offset=0, bytes=groups[0].bytes + 4), *groups[1:]],
+            "train/0.parquet, row group 0: its columns lie at bytes 4 to",
+        ),
+        (
+            lambda groups: [replace(groups[0], rows=4), replace(groups[1], rows=12), *groups[2:]],
+            "are needed for 12 rows",
+        ),
+        (lambda groups: [groups[2], groups[0], groups[1]], "its footer has row groups of [8, 8, 4] rows"),
+        (lambda groups: [groups[1], groups[0], groups[2]], "the footer says bytes"),
+    ],
+)
+def test_byte_ranges_are_held_against_the_footer(tmp_path, change, fault):
+    lines = found(by_hand(tmp_path, {"train": sample(20)}, describe=with_groups(change)))
+    assert any(fault in line for line in lines), lines
+
+
+def test_a_file_of_another_length_is_named_with_both_lengths(root):
+    path = root / "val/00000.parquet"
+    path.write_bytes(path.read_bytes()[:-5])
+    (line,) = [line for line in found(root) if "bytes, the manifest says" in line]
+    assert line.startswith(f"val/00000.parquet: it has {path.stat().st_size} bytes")
 
 
 def test_values_that_are_not_finite_are_named_by_row(tmp_path):
