@@ -44,7 +44,10 @@ class Examined:
 
 
 def verify(
-    storage: Storage, progress: Callable[[int, int], None] | None = None, threads: int = THREADS
+    storage: Storage,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int = THREADS,
+    fast: bool = False,
 ) -> Iterator[Finding]:
     """Check a dataset and go on after a fault.
 
@@ -52,6 +55,7 @@ def verify(
         storage: the dataset.
         progress: called after every file with its bytes and those of all files.
         threads: files that are read at once; memory is one file a thread.
+        fast: look at manifest and sizes only, and read no file.
 
     Yields:
         A finding for each fault. Nothing but the manifest is checked where that cannot be read.
@@ -67,6 +71,9 @@ def verify(
         yield _of(error, storage)
     yield from _strays(storage, manifest)
     files = _list_files(manifest)
+    if fast:
+        yield from _wrong_sizes(storage, files)
+        return
     total = sum(each.shard.bytes for each in files)
     executor = ThreadPoolExecutor(threads)
     try:
@@ -120,6 +127,21 @@ def _strays(storage: Storage, manifest: Manifest) -> Iterator[Finding]:
                 yield Finding(path, "the manifest does not know it; move it out of the dataset, or delete it")
 
 
+def _wrong_sizes(storage: Storage, files: Sequence[File]) -> Iterator[Finding]:
+    for shard in (each.shard for each in files):
+        try:
+            size = storage.size(shard.path)
+        except InputError as error:
+            yield _of(error, storage)
+            continue
+        if size != shard.bytes:
+            yield _wrong_size(shard, size)
+
+
+def _wrong_size(shard: Shard, size: int) -> Finding:
+    return Finding(shard.path, f"it has {size} bytes, the manifest says {shard.bytes}; {AGAIN}")
+
+
 def _examine(storage: Storage, file: File, manifest: Manifest) -> Examined:
     try:
         data = memoryview(storage.read(file.shard.path))
@@ -133,7 +155,7 @@ def _byte_faults(data: memoryview, file: File) -> Iterator[Finding]:
     """Length and hashes: which columns were altered, or that none was but what lies between them."""
     shard = file.shard
     if len(data) != shard.bytes:
-        yield Finding(shard.path, f"it has {len(data)} bytes, the manifest says {shard.bytes}; {AGAIN}")
+        yield _wrong_size(shard, len(data))
     digest = hashlib.sha256(data).hexdigest()
     altered = [
         place(shard.path, index, name)

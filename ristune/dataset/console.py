@@ -63,6 +63,7 @@ def byte_progress(console: Console) -> Progress:
         MeanRate(),
         TimeRemainingColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
 
 

@@ -69,3 +69,16 @@ def test_a_manifest_that_is_lost_is_a_fault(damaged, capsys):
     (damaged / "manifest.json").unlink()
     assert verify.main([str(damaged), *TOY]) == 1
     assert "manifest.json: got 'No such file or directory'" in capsys.readouterr().out
+
+
+def test_the_fast_check_reads_no_file_and_claims_no_more(damaged, capsys):
+    (damaged / "notes.txt").unlink()
+    assert verify.main([str(damaged), "--fast"]) == 0
+    assert capsys.readouterr().out == f"{damaged}: nothing wrong with names and sizes\n"
+    (damaged / "val/00000.parquet").unlink()
+    (damaged / "test/00000.parquet").write_bytes(b"PAR1")
+    assert verify.main([str(damaged), "--fast"]) == 1
+    one, other, last = capsys.readouterr().out.splitlines()
+    assert one.startswith("val/00000.parquet: got 'No such file or directory'")
+    assert other.startswith("test/00000.parquet: it has 4 bytes, the manifest says")
+    assert last == f"{damaged}: 2 faults"
