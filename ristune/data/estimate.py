@@ -5,9 +5,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ristune.data.local import LocalStorage
 from ristune.data.shards import encode, row_bytes
 from ristune.data.source import DRAWN_ROWS, Part, Simulated, as_columns
-from ristune.data.storage import LocalStorage, Storage
+from ristune.data.storage import Storage
 from ristune.errors import InputError
 
 # Samples of the first trial, and how many times as many the next has.

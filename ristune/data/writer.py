@@ -5,6 +5,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ristune.data.ids import SeenIds
+from ristune.data.local import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, LocalStorage
 from ristune.data.manifest import (
     MANIFEST,
     PIN,
@@ -21,7 +22,7 @@ from ristune.data.plan import RECORDS, Plan, begin, make_plan, survey
 from ristune.data.shards import encode
 from ristune.data.source import Part, Progress, Source, as_columns
 from ristune.data.statistics import summarise
-from ristune.data.storage import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, LocalStorage, Storage, open_storage
+from ristune.data.storage import Storage, open_storage
 from ristune.data.written import Record, recall_part, write_part
 
 Result = TypeVar("Result")
