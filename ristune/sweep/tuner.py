@@ -222,9 +222,11 @@ def _tune(
 
 def _anywhere(config: Config) -> Config:
     """The configuration as it means the same in a worker, whose folder is another."""
-    if "://" in config.data.uri:
-        return config
-    return config.with_values({"data.uri": str(Path(config.data.uri).resolve())})
+    places = {"data.uri": config.data.uri, "data.cache": config.data.cache}
+    local = {path: place for path, place in places.items() if place and "://" not in place}
+    return config.with_values(
+        {path: str(Path(place).expanduser().resolve()) for path, place in local.items()}
+    )
 
 
 def _note_start(sweep: SweepPlan, note: Callable[..., None]) -> None:

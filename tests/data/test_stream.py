@@ -30,7 +30,7 @@ def dataset(tmp_path_factory):
     """Three shards of several row groups each, the last of a shard cut short."""
     folder = tmp_path_factory.mktemp("stream")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ristune.data.writer.encode", lambda *a: encode(*a, row_group_bytes=GROUP * 76))
+        patch.setattr("ristune.data.written.encode", lambda *a: encode(*a, row_group_bytes=GROUP * 76))
         write_dataset(str(folder / "d"), Simulated(Drawing(), {"train": ROWS, "val": 9}, 5, 32))
     cache = NodeCache((Place(folder / "cache", 10**9, "data.cache_disk_gb"),), lambda line: None)
     found = open_dataset(str(folder / "d"), cache)
