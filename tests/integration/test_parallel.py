@@ -46,11 +46,14 @@ def work(item, progress):
 def fail(item, progress):
     raise InputError("file", item, "a rule", "a remedy")
 
+def locked(item, progress, lock=threading.Lock()):
+    pass
+
 counts, found = [], {}
 with pool(2) as over:
     found["results"] = list(over(work, range(1, 7), counts.append))
     found["counts"] = counts
-    for name, function in (("error", fail), ("unpicklable", lambda item, progress, lock=threading.Lock(): None)):
+    for name, function in (("error", fail), ("unpicklable", locked)):
         try:
             list(over(function, [5], None))
         except InputError as error:
