@@ -11,6 +11,7 @@ from ristune import cli
 from ristune.config import Config, build, compose
 from ristune.data.dataset import open_dataset
 from ristune.data.estimate import Estimate, check_space, estimate, free_bytes
+from ristune.data.foreign import is_foreign
 from ristune.data.local import LocalStorage
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
 from ristune.data.plan import first_difference, make_plan, survey
@@ -143,7 +144,9 @@ def ensure_dataset(config: Config, console: Console) -> None:
     """
     uri = config.data.uri
     storage = open_storage(uri, "data.uri")
-    if not storage.exists(MANIFEST):
+    if not storage.exists(MANIFEST) and is_foreign(storage):
+        console.print(open_dataset(uri).hint)
+    elif not storage.exists(MANIFEST):
         if not isinstance(storage, LocalStorage):
             rule = "a remote dataset must exist"
             remedy = "correct the URI, or write it there with simulate --out"

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ristune.data.cache import NodeCache, Resident, Unit, Write, planes
 from ristune.data.columns import Column
+from ristune.data.foreign import Foreign, decode_foreign, is_foreign, read_foreign
 from ristune.data.layout import Layout, layout, pack, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
 from ristune.data.reading import Arrays, GroupReader, pieces, read_shards
+from ristune.data.shards import decode
 from ristune.data.storage import Storage, open_storage
 from ristune.errors import InputError
 
@@ -32,6 +35,12 @@ def open_dataset(uri: str, cache: NodeCache | None = None) -> "Dataset":
         if storage.exists(UNFINISHED):
             rule = "the dataset was never finished: writing it was interrupted or is still going on"
             raise InputError("data.uri", storage.uri, rule, "write it again to the same place, or delete it")
+        if storage.exists(PIN):
+            rule = f"{PIN} is there, so {MANIFEST} was lost"
+            raise InputError("data.uri", storage.uri, rule, "copy the dataset again")
+        if is_foreign(storage):
+            manifest, hint = read_foreign(storage)
+            return Dataset(storage, manifest, cache, hint)
         rule = f"a dataset is a directory that holds {MANIFEST}"
         raise InputError("data.uri", storage.uri, rule, "correct the path, or write a dataset there")
     manifest = parse(storage.read(MANIFEST), storage.uri)
@@ -47,11 +56,13 @@ class Dataset:
         storage: where it is.
         manifest: what it says of itself.
         cache: where this node keeps what is decoded.
+        hint: what a user should know of it, for commands to print; empty for a dataset of ristune's format.
     """
 
     storage: Storage
     manifest: Manifest
     cache: NodeCache | None = None
+    hint: str = ""
 
     @property
     def uri(self) -> str:
@@ -175,6 +186,17 @@ class Dataset:
         table = self.manifest.tables[name]
         unit = Unit(f"table-{name}", layout(table.columns), (table,))
         return _tensors(self._resident(unit, 1), unit.layout, table.columns, table.rows)
+
+    def decode(
+        self, data: bytes | memoryview, shard: Shard, columns: Sequence[Column]
+    ) -> dict[str, NDArray[Any]]:
+        """Read columns of a shard or table; see `shards.decode`.
+
+        Raises:
+            InputError: the file is truncated or altered, or, where it is foreign, a value is refused.
+        """
+        read = decode_foreign if isinstance(shard, Foreign) else decode
+        return read(data, shard, columns, self.uri)
 
     def _unit(self, split: str, shards: Sequence[Shard]) -> Unit:
         return Unit(split, self.layout, tuple(shards))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 from ristune.data.fetch import fetch
+from ristune.data.foreign import Foreign, decode_foreign, read_foreign_group
 from ristune.data.manifest import RowGroup, Shard
 from ristune.data.shards import cut, damaged
 from ristune.data.storage import Reader, Storage
@@ -27,6 +28,9 @@ Pieces = Callable[[memoryview, Shard, Sequence[Column]], Iterator[tuple[int, Arr
 
 def pieces(data: memoryview, shard: Shard, columns: Sequence[Column]) -> Iterator[tuple[int, Arrays]]:
     """The row groups of a shard whose hash has been checked, without a copy; see `shards.cut`."""
+    if isinstance(shard, Foreign):
+        yield 0, decode_foreign(data, shard, columns)
+        return
     first = 0
     for group in shard.row_groups:
         yield first, cut(data, 0, group, columns)
@@ -85,6 +89,8 @@ class GroupReader:
         Raises:
             InputError: it cannot be read, or is not what the manifest says.
         """
+        if isinstance(shard, Foreign):
+            return read_foreign_group(self._storage, shard, number, columns)
         group = shard.row_groups[number]
         memory = memoryview(bytearray(group.bytes)) if buffer is None else buffer[: group.bytes]
         reader = self._reader(shard.path)
