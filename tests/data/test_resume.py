@@ -214,9 +214,7 @@ def test_a_source_that_gives_another_number_of_rows_is_refused(tmp_path):
 
 
 def test_a_process_that_does_not_see_the_dataset_writes_nothing(tmp_path):
-    rule = (
-        "must be seen by every process and machine that writes to it; choose a folder that all of them share"
-    )
+    rule = "must be seen by every process and machine that writes to it; choose a folder"
     with pytest.raises(InputError, match=rule):
         write_part(str(tmp_path / "elsewhere"), SOURCE, Part("train", 0, 8), None)
     assert not (tmp_path / "elsewhere").exists()
