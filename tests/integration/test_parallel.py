@@ -187,8 +187,11 @@ def test_a_worker_that_is_killed_is_replaced(home: Path, whole: dict[str, bytes]
 
 
 def test_a_pool_keeps_its_promises(home: Path) -> None:
+    # What the user's shell says of threads is meant for one process.
+    threads = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    variables = {**environment(home), **threads}
     run = subprocess.run(
-        [sys.executable, "-c", INSIDE], cwd=ROOT, env=environment(home), capture_output=True, text=True
+        [sys.executable, "-c", INSIDE], cwd=ROOT, env=variables, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
