@@ -262,6 +262,11 @@ def test_a_dataset_by_hand_is_sound(tmp_path):
     assert found(by_hand(tmp_path, {"train": sample(20), "val": sample(5, 20)})) == []
 
 
+def test_spaces_in_a_shape_do_not_matter(tmp_path):
+    fields = {"x": lambda field: field.with_metadata({**field.metadata, b"shape": b"[ 3]"})}
+    assert found(by_hand(tmp_path, {"train": sample(20)}, fields=fields)) == []
+
+
 @pytest.mark.parametrize(
     ("form", "fault"),
     [
@@ -283,6 +288,10 @@ def test_a_dataset_by_hand_is_sound(tmp_path):
         (
             {"fields": {"x": lambda f: f.with_metadata({**f.metadata, b"unit": b"W"})}},
             "column 'x': its field metadata has unit='W', the manifest says 'V'",
+        ),
+        (
+            {"fields": {"x": lambda f: f.with_metadata({**f.metadata, b"shape": b"three"})}},
+            "column 'x': its field metadata has shape='three', the manifest says '[3]'",
         ),
         ({"fields": {"x": lambda f: f.with_type(pa.binary())}}, "it is stored as BYTE_ARRAY of 0 bytes"),
         ({"fields": {"n": lambda f: f.with_type(pa.int64())}}, "it is stored as INT64 of"),
