@@ -13,6 +13,7 @@ from ristune import cli
 from ristune.config import Config, build, compose
 from ristune.data.dataset import open_dataset
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
+from ristune.data.source import Simulated
 from ristune.data.storage import open_storage
 from ristune.data.writer import write_dataset
 from ristune.errors import InputError
@@ -60,7 +61,7 @@ def simulate(config: Config, uri: str, console: Console) -> Manifest:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("simulate", total=sum(sizes.values()), uri=uri)
         advance = partial(progress.advance, bar)
-        return write_dataset(uri, simulator, sizes, seed=simulator.seed, progress=advance)
+        return write_dataset(uri, Simulated(simulator, sizes, simulator.seed), progress=advance)
 
 
 def ensure_dataset(config: Config, console: Console) -> None:

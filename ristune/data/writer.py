@@ -1,13 +1,14 @@
 """Writing a dataset: shards from disjoint random streams, the manifest last."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ristune.data.columns import Column, check_columns, id_column
+from ristune.data.columns import id_column
 from ristune.data.document import canonical_json
 from ristune.data.manifest import (
     MANIFEST,
@@ -22,17 +23,11 @@ from ristune.data.manifest import (
     parse,
     pin,
 )
-from ristune.data.shards import encode, row_bytes
-from ristune.data.simulator import ColumnLike, Simulator
+from ristune.data.shards import encode
+from ristune.data.source import Part, Progress, Source, as_columns
 from ristune.data.statistics import Moments, moments, summarise
 from ristune.data.storage import Storage, open_storage
 from ristune.errors import InputError
-
-SHARD_BYTES = 128 * 2**20
-# Samples are drawn so many at a time: what a simulator needs beside them stays small, and progress is seen.
-DRAWN_ROWS = 512
-# Part of the random stream of every shard: a code is never used for another split.
-SPLIT_CODES = {"train": 0, "val": 1, "test": 2}
 
 
 @dataclass(frozen=True)
@@ -40,78 +35,91 @@ class WrittenShard:
     """What is kept of a shard once its samples have left memory.
 
     Attributes:
+        part: which shard it is.
         shard: what the manifest says of it.
         ids: the ids of its rows, sorted, [rows], int64.
         moments: of every column but the id, by name.
     """
 
+    part: Part
     shard: Shard
     ids: NDArray[np.int64]
     moments: Mapping[str, Moments]
 
 
+# Runs a function of a part and a progress for every part, and gives the results as they come.
+Mapper = Callable[
+    [Callable[[Part, Progress | None], WrittenShard], Sequence[Part], Progress | None], Iterable[WrittenShard]
+]
+
+
+def serial(
+    function: Callable[[Part, Progress | None], WrittenShard],
+    parts: Sequence[Part],
+    progress: Progress | None,
+) -> Iterator[WrittenShard]:
+    """The plain mapper: one part after the other, in this process."""
+    for part in parts:
+        yield function(part, progress)
+
+
 def write_dataset(
-    uri: str,
-    simulator: Simulator,
-    sizes: Mapping[str, int],
-    seed: int,
-    shard_rows: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    uri: str, source: Source, mapper: Mapper = serial, progress: Progress | None = None
 ) -> Manifest:
-    """Simulate a dataset and write it.
+    """Write all that a source gives.
 
     What an interrupted call left behind is overwritten; a dataset never is.
 
     Args:
         uri: the directory to write to, new or empty.
-        simulator: what draws the samples.
-        sizes: the number of samples of `train`, `val` and `test`; a split of 0 is left out.
-        seed: the seed of the dataset, at least 0.
-        shard_rows: the number of samples in a shard; by default what makes about `SHARD_BYTES`.
-        progress: called with the number of samples after every draw.
+        source: where the samples come from.
+        mapper: what runs the work for every part, in any order.
+        progress: called with the number of samples whenever so many more are there.
 
     Returns:
         The manifest as it is stored.
 
     Raises:
-        InputError: an argument is refused, the directory cannot be written to or holds something else, the
-            simulator draws what it does not declare, a value is not finite, or an id occurs twice.
+        InputError: the source is refused, the directory cannot be written to or holds something else, the
+            source gives what it does not declare, a value is not finite, or an id occurs twice.
     """
-    owner = f"simulator {simulator.name!r}"
-    parameters = _check_parameters(owner, simulator.parameters())
-    columns = _columns(simulator.columns, owner)
+    owner = f"generator {source.name!r}"
+    parameters = _check_parameters(owner, source.parameters())
+    columns = as_columns(source.columns, owner)
     id_column(columns, owner)
-    rows_each = _check_shard_rows(columns, shard_rows)
-    wanted = _check_sizes(sizes)
-    if seed < 0:
-        raise InputError("seed", seed, "a seed is at least 0", "choose another")
+    if source.seed < 0:
+        raise InputError("seed", source.seed, "a seed is at least 0", "choose another")
+    parts = source.parts()
     storage = open_storage(uri)
     storage.ensure_writable()
     _clear_leftovers(storage)
 
-    tables = {name: _write_table(storage, simulator, name) for name in sorted(simulator.tables())}
-    written: dict[str, list[WrittenShard]] = {}
+    tables = {name: _write_table(storage, source, name) for name in sorted(source.tables())}
+    written: dict[str, WrittenShard] = {}
     seen: dict[str, NDArray[np.int64]] = {}
-    for split, rows in wanted.items():
-        written[split] = []
-        for index, first in enumerate(range(0, rows, rows_each)):
-            count = min(rows_each, rows - first)
-            shard = write_shard(storage, simulator, seed, split, index, count, progress)
-            _check_ids(storage, split, shard.ids, seen)
-            known = seen.get(split, np.empty(0, np.int64))
-            seen[split] = np.sort(np.concatenate([known, shard.ids]), kind="stable")
-            written[split].append(shard)
+    for done in mapper(partial(write_part, storage.uri, source), parts, progress):
+        split = done.part.split
+        _check_ids(storage, split, done.ids, seen)
+        known = seen.get(split, np.empty(0, np.int64))
+        seen[split] = np.sort(np.concatenate([known, done.ids]), kind="stable")
+        written[done.part.path] = done
 
-    train = written.get("train", [])
+    of_split = {
+        name: [written[part.path] for part in parts if part.split == name]
+        for name in SPLITS
+        if any(part.split == name for part in parts)
+    }
+    train = of_split.get("train", [])
     manifest = Manifest(
         columns=columns,
         tables=tables,
-        generator=Generator(simulator.name, simulator.version, parameters, seed),
+        generator=Generator(source.name, source.version, parameters, source.seed),
         splits={
-            name: Split(tuple(part.shard for part in parts), wanted[name]) for name, parts in written.items()
+            name: Split(tuple(each.shard for each in shards), sum(each.shard.rows for each in shards))
+            for name, shards in of_split.items()
         },
         statistics={
-            column.name: summarise(part.moments[column.name] for part in train)
+            column.name: summarise(each.moments[column.name] for each in train)
             for column in columns
             if train and column.role != "id"
         },
@@ -124,83 +132,37 @@ def write_dataset(
     return checked
 
 
-def write_shard(
-    storage: Storage,
-    simulator: Simulator,
-    seed: int,
-    split: str,
-    index: int,
-    rows: int,
-    progress: Callable[[int], None] | None = None,
-) -> WrittenShard:
-    """Draw one shard and write it; it depends on no other shard.
+def write_part(uri: str, source: Source, part: Part, progress: Progress | None = None) -> WrittenShard:
+    """Write one shard; it depends on no other shard.
 
     Args:
-        storage: the dataset.
-        simulator: what draws the samples.
-        seed: the seed of the dataset.
-        split: the split the shard is of.
-        index: its place in the split.
-        rows: its number of samples.
-        progress: called with the number of samples after every draw.
+        uri: the dataset.
+        source: where the samples come from.
+        part: the shard.
+        progress: called with the number of samples whenever so many more are there.
 
     Raises:
-        InputError: the simulator draws what it does not declare, a value is not finite, or an id repeats.
+        InputError: the source gives what it does not declare, a value is not finite, or an id repeats.
     """
-    path = f"{split}/{index:05d}.parquet"
-    columns = _columns(simulator.columns, path)
-    arrays = _draw(simulator, rows, shard_generator(seed, split, index), progress)
-    data, shard = encode(path, columns, arrays)
-    ids: NDArray[np.int64] = np.sort(arrays[id_column(columns, path).name])
+    storage = open_storage(uri)
+    columns = as_columns(source.columns, part.path)
+    arrays = source.arrays(part, progress)
+    data, shard = encode(part.path, columns, arrays)
+    ids: NDArray[np.int64] = np.sort(arrays[id_column(columns, part.path).name])
     repeats = int(np.count_nonzero(ids[1:] == ids[:-1]))
     if repeats:
-        raise _repeated(f"{storage.uri}: split {split!r}", repeats, f"within {path}")
-    storage.write_atomic(path, data)
-    return WrittenShard(
-        shard, ids, {column.name: moments(arrays[column.name]) for column in columns if column.role != "id"}
-    )
+        raise _repeated(f"{storage.uri}: split {part.split!r}", repeats, f"within {part.path}")
+    storage.write_atomic(part.path, data)
+    found = {column.name: moments(arrays[column.name]) for column in columns if column.role != "id"}
+    return WrittenShard(part, shard, ids, found)
 
 
-def _draw(
-    simulator: Simulator, rows: int, rng: np.random.Generator, progress: Callable[[int], None] | None
-) -> dict[str, NDArray[Any]]:
-    """Samples of a shard, drawn one block after the other from its own stream."""
-    blocks = []
-    for first in range(0, rows, DRAWN_ROWS):
-        count = min(DRAWN_ROWS, rows - first)
-        blocks.append(simulator.draw(count, rng))
-        if progress is not None:
-            progress(count)
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-
-
-def shard_generator(seed: int, split: str, index: int) -> np.random.Generator:
-    """The random stream of one shard: no other shard of any split shares it.
-
-    Args:
-        seed: the seed of the dataset.
-        split: `train`, `val` or `test`.
-        index: the place of the shard in its split.
-    """
-    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(SPLIT_CODES[split], index))
-    return np.random.Generator(np.random.PCG64(sequence))
-
-
-def _write_table(storage: Storage, simulator: Simulator, name: str) -> Table:
-    declared, arrays = simulator.tables()[name]
-    columns = _columns(declared, f"table {name!r}")
+def _write_table(storage: Storage, source: Source, name: str) -> Table:
+    declared, arrays = source.tables()[name]
+    columns = as_columns(declared, f"table {name!r}")
     data, shard = encode(f"tables/{name}.parquet", columns, arrays)
     storage.write_atomic(shard.path, data)
     return Table(shard.path, shard.rows, shard.bytes, shard.sha256, shard.row_groups, columns)
-
-
-def _columns(declared: Sequence[ColumnLike], owner: str) -> tuple[Column, ...]:
-    """The columns a simulator declares, checked, as the manifest keeps them."""
-    columns = tuple(
-        Column(each.name, each.dtype, tuple(each.shape), each.unit, each.role) for each in declared
-    )
-    check_columns(columns, owner)
-    return columns
 
 
 def _check_parameters(owner: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,27 +175,6 @@ def _check_parameters(owner: str, parameters: Mapping[str, Any]) -> dict[str, An
             f"{owner}: parameters", values, rule, "use plain numbers, texts and lists"
         ) from error
     return values
-
-
-def _check_sizes(sizes: Mapping[str, int]) -> dict[str, int]:
-    """The splits that are to be written, in their fixed order."""
-    for name, rows in sizes.items():
-        if name not in SPLITS:
-            raise InputError("sizes", name, f"a split is one of {', '.join(SPLITS)}", "correct the name")
-        if rows < 0:
-            raise InputError(f"sizes.{name}", rows, "a number of samples is at least 0", "correct it")
-    wanted = {name: sizes[name] for name in SPLITS if sizes.get(name)}
-    if not wanted:
-        raise InputError("sizes", dict(sizes), "at least one sample is required", "ask for some")
-    return wanted
-
-
-def _check_shard_rows(columns: Sequence[Column], shard_rows: int | None) -> int:
-    if shard_rows is None:
-        return max(1, SHARD_BYTES // row_bytes(columns))
-    if shard_rows < 1:
-        raise InputError("shard_rows", shard_rows, "a shard has at least one sample", "raise it")
-    return shard_rows
 
 
 def _clear_leftovers(storage: Storage) -> None:

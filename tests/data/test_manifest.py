@@ -6,6 +6,7 @@ import pytest
 
 from ristune.data.columns import Column, check_columns, id_column
 from ristune.data.manifest import parse
+from ristune.data.source import Simulated
 from ristune.data.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
@@ -13,7 +14,7 @@ from tests.data.drawing import COLUMNS, Drawing
 
 @pytest.fixture
 def stored(tmp_path):
-    write_dataset(str(tmp_path / "d"), Drawing(), {"train": 20, "val": 5}, seed=1, shard_rows=8)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 20, "val": 5}, 1, 8))
     return (tmp_path / "d" / "manifest.json").read_bytes()
 
 

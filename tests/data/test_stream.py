@@ -7,6 +7,7 @@ import torch
 
 from ristune.data.dataset import load_split, load_table, open_dataset
 from ristune.data.order import epoch_order
+from ristune.data.source import Simulated
 from ristune.data.stream import Stream
 from ristune.data.writer import write_dataset
 from ristune.errors import InputError
@@ -23,7 +24,7 @@ def fresh_cache():
 
 @pytest.fixture
 def root(tmp_path):
-    write_dataset(str(tmp_path / "d"), Drawing(), {"train": ROWS, "val": 9}, seed=5, shard_rows=8)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": ROWS, "val": 9}, 5, 8))
     return tmp_path / "d"
 
 
@@ -137,7 +138,7 @@ def test_another_dataset_at_the_same_place_is_read_anew(root, dataset):
     before = dataset.split("train")["sample_id"]
     for path in sorted(root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    write_dataset(str(root), Drawing(), {"train": ROWS}, seed=6)
+    write_dataset(str(root), Simulated(Drawing(), {"train": ROWS}, 6))
     assert not torch.equal(open_dataset(str(root)).split("train")["sample_id"], before)
     assert open_dataset(str(root)) != dataset
 

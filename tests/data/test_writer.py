@@ -9,8 +9,8 @@ import pytest
 from ristune.data.dataset import open_dataset
 from ristune.data.manifest import parse
 from ristune.data.shards import decode
-from ristune.data.storage import open_storage
-from ristune.data.writer import shard_generator, write_dataset, write_shard
+from ristune.data.source import Part, Simulated, shard_generator
+from ristune.data.writer import write_dataset, write_part
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
 
@@ -34,7 +34,7 @@ def files(root):
 
 
 def test_the_layout_is_the_documented_one(tmp_path):
-    write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=0, shard_rows=8)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), SIZES, 0, 8))
     assert sorted(files(tmp_path / "d")) == [
         "manifest.json",
         "manifest.sha256",
@@ -48,7 +48,7 @@ def test_the_layout_is_the_documented_one(tmp_path):
 
 
 def test_the_manifest_returned_is_the_one_stored(tmp_path):
-    manifest = write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=7, shard_rows=8)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), SIZES, 7, 8))
     assert manifest == parse((tmp_path / "d/manifest.json").read_bytes(), "d")
     assert (manifest.generator.name, manifest.generator.version, manifest.generator.seed) == (
         "drawing",
@@ -60,7 +60,7 @@ def test_the_manifest_returned_is_the_one_stored(tmp_path):
 
 @pytest.mark.parametrize("shard_rows", [1, 3, 8, 20, 100])
 def test_every_split_has_the_rows_asked_for(tmp_path, shard_rows):
-    manifest = write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=0, shard_rows=shard_rows)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), SIZES, 0, shard_rows))
     assert {name: split.rows for name, split in manifest.splits.items()} == SIZES
     for split in manifest.splits.values():
         assert all(shard.rows == shard_rows for shard in split.shards[:-1])
@@ -68,21 +68,21 @@ def test_every_split_has_the_rows_asked_for(tmp_path, shard_rows):
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
-        write_dataset(str(tmp_path / name), Drawing(), SIZES, seed=seed, shard_rows=8)
+        write_dataset(str(tmp_path / name), Simulated(Drawing(), SIZES, seed, 8))
     assert files(tmp_path / "a") == files(tmp_path / "b")
     shards = "train/00000.parquet", "val/00000.parquet", "test/00000.parquet"
     assert all(files(tmp_path / "a")[path] != files(tmp_path / "c")[path] for path in shards)
 
 
 def test_a_shard_can_be_drawn_again_alone(tmp_path):
-    manifest = write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=3, shard_rows=8)
-    again = write_shard(open_storage(str(tmp_path / "e")), Drawing(), 3, "train", 1, 8)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), SIZES, 3, 8))
+    again = write_part(str(tmp_path / "e"), Simulated(Drawing(), SIZES, 3), Part("train", 1, 8))
     assert again.shard == manifest.splits["train"].shards[1]
 
 
 def test_other_splits_do_not_change_a_split(tmp_path):
-    one = write_dataset(str(tmp_path / "a"), Drawing(), {"val": 6}, seed=3)
-    two = write_dataset(str(tmp_path / "b"), Drawing(), {"train": 50, "val": 6}, seed=3)
+    one = write_dataset(str(tmp_path / "a"), Simulated(Drawing(), {"val": 6}, 3))
+    two = write_dataset(str(tmp_path / "b"), Simulated(Drawing(), {"train": 50, "val": 6}, 3))
     assert one.splits["val"] == two.splits["val"]
 
 
@@ -100,13 +100,13 @@ def test_random_streams_of_shards_are_disjoint_and_fixed():
 
 
 def test_a_split_without_samples_is_left_out(tmp_path):
-    manifest = write_dataset(str(tmp_path / "d"), Drawing(), {"train": 4, "val": 0}, seed=0)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 4, "val": 0}, 0))
     assert list(manifest.splits) == ["train"]
     assert not (tmp_path / "d/val").exists()
 
 
 def test_statistics_are_of_the_train_split(tmp_path):
-    manifest = write_dataset(str(tmp_path / "d"), Drawing(), {"train": 50, "val": 50}, seed=0, shard_rows=7)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 50, "val": 50}, 0, 7))
     assert sorted(manifest.statistics) == sorted(column.name for column in COLUMNS[:-1])
     train = open_dataset(str(tmp_path / "d")).split("train")
     for name, found in manifest.statistics.items():
@@ -117,11 +117,11 @@ def test_statistics_are_of_the_train_split(tmp_path):
 
 
 def test_without_a_train_split_there_are_no_statistics(tmp_path):
-    assert write_dataset(str(tmp_path / "d"), Drawing(), {"test": 5}, seed=0).statistics == {}
+    assert write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"test": 5}, 0)).statistics == {}
 
 
 def test_a_table_is_stored_whole(tmp_path):
-    manifest = write_dataset(str(tmp_path / "d"), Drawing(), {"test": 5}, seed=0)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"test": 5}, 0))
     table = manifest.tables["codebook"]
     arrays = decode((tmp_path / "d/tables/codebook.parquet").read_bytes(), table, table.columns)
     np.testing.assert_array_equal(arrays["phase"], Drawing().tables()["codebook"][1]["phase"])
@@ -139,25 +139,25 @@ def test_any_object_with_the_parts_of_a_column_will_do(tmp_path):
     class Foreign(Drawing):
         columns = tuple(Part(c.name, c.dtype, list(c.shape), c.unit, c.role) for c in COLUMNS)
 
-    assert write_dataset(str(tmp_path / "d"), Foreign(), {"test": 5}, seed=0).columns == COLUMNS
+    assert write_dataset(str(tmp_path / "d"), Simulated(Foreign(), {"test": 5}, 0)).columns == COLUMNS
 
 
 def test_shards_are_about_128_mb_by_default(tmp_path, monkeypatch):
-    monkeypatch.setattr("ristune.data.writer.SHARD_BYTES", 600)
-    manifest = write_dataset(str(tmp_path / "d"), Drawing(), {"train": 30}, seed=0)
+    monkeypatch.setattr("ristune.data.source.SHARD_BYTES", 600)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 30}, 0))
     assert [shard.rows for shard in manifest.splits["train"].shards] == [9, 9, 9, 3]
 
 
 def test_progress_counts_every_sample(tmp_path):
     calls = []
-    write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=0, shard_rows=8, progress=calls.append)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), SIZES, 0, 8), progress=calls.append)
     assert calls == [8, 8, 4, 6, 3]
 
 
 def test_a_shard_is_drawn_block_by_block_from_one_stream(tmp_path, monkeypatch):
-    monkeypatch.setattr("ristune.data.writer.DRAWN_ROWS", 3)
+    monkeypatch.setattr("ristune.data.source.DRAWN_ROWS", 3)
     calls = []
-    write_dataset(str(tmp_path / "d"), Drawing(), {"train": 8}, seed=0, progress=calls.append)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 8}, 0), progress=calls.append)
     assert calls == [3, 3, 2]
     rng = shard_generator(0, "train", 0)
     blocks = [Drawing().draw(rows, rng) for rows in calls]
@@ -179,25 +179,25 @@ def test_a_shard_is_drawn_block_by_block_from_one_stream(tmp_path, monkeypatch):
 )
 def test_an_id_that_repeats_is_refused(tmp_path, ids, rule):
     with pytest.raises(InputError, match=rule):
-        write_dataset(str(tmp_path / "d"), Numbered(ids), {"train": 6, "val": 2}, seed=0, shard_rows=4)
+        write_dataset(str(tmp_path / "d"), Simulated(Numbered(ids), {"train": 6, "val": 2}, 0, 4))
     assert not (tmp_path / "d/manifest.json").exists()
 
 
 def test_ids_that_differ_are_accepted_in_any_order(tmp_path):
     simulator = Numbered([5, -3, 8, 0, 2, 9, 1, 7])
-    write_dataset(str(tmp_path / "d"), simulator, {"train": 6, "val": 2}, seed=0, shard_rows=4)
+    write_dataset(str(tmp_path / "d"), Simulated(simulator, {"train": 6, "val": 2}, 0, 4))
     ids = open_dataset(str(tmp_path / "d")).split("train", ["sample_id"])["sample_id"]
     assert ids.tolist() == [5, -3, 8, 0, 2, 9]
 
 
 def test_an_existing_dataset_is_never_overwritten(tmp_path):
-    write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=0)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), SIZES, 0))
     before = files(tmp_path / "d")
     simulator = Drawing()
     with pytest.raises(
         InputError, match=f"got '{tmp_path}/d'; there is a dataset already.*; choose another directory"
     ):
-        write_dataset(str(tmp_path / "d"), simulator, SIZES, seed=1)
+        write_dataset(str(tmp_path / "d"), Simulated(simulator, SIZES, 1))
     assert files(tmp_path / "d") == before
     assert simulator.draws == 0
 
@@ -206,7 +206,7 @@ def test_a_directory_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train/photo.jpg").write_bytes(b"precious")
     with pytest.raises(InputError, match="a new or empty directory is required, this one holds 'train'"):
-        write_dataset(str(tmp_path), Drawing(), SIZES, seed=0)
+        write_dataset(str(tmp_path), Simulated(Drawing(), SIZES, 0))
     assert files(tmp_path) == {"train/photo.jpg": b"precious"}
 
 
@@ -216,7 +216,7 @@ def test_an_unwritable_place_is_found_before_anything_is_drawn(tmp_path):
     with pytest.raises(
         InputError, match="output directory: .*a directory that can be written to is required"
     ):
-        write_dataset(str(tmp_path / "file/d"), simulator, SIZES, seed=0)
+        write_dataset(str(tmp_path / "file/d"), Simulated(simulator, SIZES, 0))
     assert simulator.draws == 0
 
 
@@ -233,12 +233,12 @@ def test_an_interrupted_dataset_is_not_mistaken_for_a_whole_one_and_can_be_writt
 
     target = tmp_path / "d"
     with pytest.raises(error):
-        write_dataset(str(target), Interrupted(), SIZES, seed=0, shard_rows=4)
+        write_dataset(str(target), Simulated(Interrupted(), SIZES, 0, 4))
     with pytest.raises(
         InputError, match="the dataset was never finished.*; write it again to the same place, or"
     ):
         open_dataset(str(target))
-    write_dataset(str(target), Drawing(), {"train": 3}, seed=1, shard_rows=8)
+    write_dataset(str(target), Simulated(Drawing(), {"train": 3}, 1, 8))
     written = ["manifest.json", "manifest.sha256", "tables/codebook.parquet", "train/00000.parquet"]
     assert sorted(files(target)) == written
     assert open_dataset(str(target)).rows("train") == 3
@@ -248,7 +248,7 @@ def test_the_manifest_is_written_after_every_shard(tmp_path, monkeypatch):
     renamed = []
     replace = Path.replace
     monkeypatch.setattr(Path, "replace", lambda path, to: (renamed.append(to.name), replace(path, to))[1])
-    write_dataset(str(tmp_path / "d"), Drawing(), SIZES, seed=0, shard_rows=8)
+    write_dataset(str(tmp_path / "d"), Simulated(Drawing(), SIZES, 0, 8))
     assert renamed[0] == "unfinished"
     assert renamed[-1] == "manifest.json"
     assert renamed[-2] == "manifest.sha256"
@@ -263,16 +263,15 @@ def test_the_manifest_is_written_after_every_shard(tmp_path, monkeypatch):
         ({"sizes": {"train": 0}}, "at least one sample is required"),
         ({"seed": -1}, "seed: got -1; a seed is at least 0"),
         ({"shard_rows": 0}, "shard_rows: got 0; a shard has at least one sample"),
-        ({"simulator": Drawing(scale=float("nan"))}, "simulator 'drawing': parameters: .*are a JSON object"),
-        ({"uri": "s3://bucket/d"}, "uri: got 's3://bucket/d'; only local directories"),
+        ({"simulator": Drawing(scale=float("nan"))}, "generator 'drawing': parameters: .*are a JSON object"),
     ],
 )
 def test_arguments_out_of_range_are_refused_before_anything_is_made(tmp_path, change, rule):
-    arguments = {"uri": str(tmp_path / "d"), "simulator": Drawing(), "sizes": SIZES, "seed": 0, **change}
+    source = Simulated(**{"simulator": Drawing(), "sizes": SIZES, "seed": 0, **change})
     with pytest.raises(InputError, match=rule):
-        write_dataset(**arguments)
+        write_dataset(str(tmp_path / "d"), source)
     assert not (tmp_path / "d").exists()
-    assert arguments["simulator"].draws == 0
+    assert source.simulator.draws == 0
 
 
 def test_a_simulator_without_an_id_is_refused(tmp_path):
@@ -280,9 +279,9 @@ def test_a_simulator_without_an_id_is_refused(tmp_path):
         columns = COLUMNS[:-1]
 
     with pytest.raises(
-        InputError, match=r"simulator 'drawing': columns: got \[\]; exactly one column of role 'id'"
+        InputError, match=r"generator 'drawing': columns: got \[\]; exactly one column of role 'id'"
     ):
-        write_dataset(str(tmp_path / "d"), Anonymous(), SIZES, seed=0)
+        write_dataset(str(tmp_path / "d"), Simulated(Anonymous(), SIZES, 0))
 
 
 def test_a_value_that_is_not_finite_names_shard_column_and_row(tmp_path):
@@ -296,7 +295,7 @@ def test_a_value_that_is_not_finite_names_shard_column_and_row(tmp_path):
     with pytest.raises(
         InputError, match="train/00001.parquet: column 'channel': got inf; row 3: every value"
     ):
-        write_dataset(str(tmp_path / "d"), Diverging(), SIZES, seed=0, shard_rows=8)
+        write_dataset(str(tmp_path / "d"), Simulated(Diverging(), SIZES, 0, 8))
 
 
 def test_parameters_come_back_as_json_gives_them(tmp_path):
@@ -304,7 +303,7 @@ def test_parameters_come_back_as_json_gives_them(tmp_path):
         def parameters(self):
             return {"shape": (2, 3), "name": "\u00e9", "none": None}
 
-    manifest = write_dataset(str(tmp_path / "d"), Structured(), {"test": 2}, seed=0)
+    manifest = write_dataset(str(tmp_path / "d"), Simulated(Structured(), {"test": 2}, 0))
     assert manifest.generator.parameters == {"shape": [2, 3], "name": "\u00e9", "none": None}
     assert (
         json.loads((tmp_path / "d/manifest.json").read_bytes())["generator"]["parameters"]["name"] == "\u00e9"

@@ -5,6 +5,7 @@ import torch
 import yaml
 
 from ristune.config import compose, config_dir
+from ristune.data.source import Simulated
 from ristune.data.writer import write_dataset
 from ristune.trial import prepare
 from tests.nearfield.conftest import simulator
@@ -25,7 +26,7 @@ def ends(path):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     uri = str(tmp_path_factory.mktemp("spaces") / "data")
-    write_dataset(uri, simulator(), {"train": 96, "val": 32, "test": 32}, seed=1)
+    write_dataset(uri, Simulated(simulator(), {"train": 96, "val": 32, "test": 32}, 1))
     # The blend has a weight, as it has where beta is searched.
     settings = ["task.grid=[3,5,7]", "training.epochs=2", "task.loss.nmse_blend=0.5", "task.network.width=16"]
     return compose([f"data.uri={uri}", "training.batch_size=16", "training.device=cpu", *settings])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ristune.config import Config, compose
+from ristune.data.source import Simulated
 from ristune.data.writer import write_dataset
 from tests.toy import ToySimulator
 
@@ -29,7 +30,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset of the toy task."""
     directory = tmp_path_factory.mktemp("data") / "toy"
     simulator = ToySimulator(train=256, val=64, test=64, seed=7, noise=0.1)
-    write_dataset(str(directory), simulator, simulator.sizes, seed=simulator.seed)
+    write_dataset(str(directory), Simulated(simulator, simulator.sizes, simulator.seed))
     return directory
 
 
