@@ -10,24 +10,30 @@ import yaml
 from rich.console import Console
 
 from ristune.config import Config, compose
+from ristune.dispatch import BAD_INPUT as BAD_INPUT
+from ristune.dispatch import DONE as DONE
 from ristune.errors import InputError
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+FAILED, INTERRUPTED = 1, 130
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are InputErrors' kin: message on stderr, exit 2, options anywhere."""
 
-    def __init__(self, command: str, description: str, examples: str) -> None:
+    def __init__(self, command: str, description: str, examples: str, configured: bool = True) -> None:
+        overrides = (
+            "overrides: GROUP=CHOICE or PATH=VALUE, anywhere on the line, the last of two wins; "
+            "--show-config prints every path.\n"
+        )
         super().__init__(
             prog=f"python -m ristune.{command}",
             description=description,
-            epilog=f"examples:\n{examples}\n\n"
-            "overrides: GROUP=CHOICE or PATH=VALUE, anywhere on the line, the last of two wins; "
-            "--show-config prints every path.\n"
+            epilog=f"examples:\n{examples}\n\n{overrides if configured else ''}"
             "exit status: 0 done, 1 the run failed, 2 bad input, 130 interrupted.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if not configured:
+            return
         self.add_argument("overrides", nargs="*", metavar="PATH=VALUE", help="overrides of the configuration")
         self.add_argument(
             "--config-dir",

@@ -17,13 +17,15 @@ ROOMS = {
     "overrides": set(),
     "config": {"data", "overrides", "training", "tracking"},
     "trial": {"config", "data", "training"},
-    "cli": {"config"},
+    "cli": {"config", "dispatch"},
     "simulate": {"cli", "config", "data", "overrides"},
     "train": {"cli", "config", "simulate", "tracking", "training", "trial"},
     "evaluate": {"cli", "config", "data", "overrides", "training", "trial"},
+    "dataset": {"cli", "config", "data", "dispatch", "overrides", "training", "trial"},
     "sweep": {"cli", "config", "overrides", "simulate", "tracking", "training", "trial"},
     "errors": set(),
-    "__main__": set(),
+    "dispatch": set(),
+    "__main__": {"dispatch"},
     "__init__": set(),
 }
 

@@ -6,10 +6,12 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ristune.data.columns import Column
-from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, check_pin, parse
+from ristune.data.foreign import ForeignShard, ForeignTable, decode_foreign, is_foreign, read_foreign
+from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
 from ristune.data.shards import decode
 from ristune.data.storage import Storage, open_storage
 from ristune.errors import InputError
@@ -33,6 +35,11 @@ def open_dataset(uri: str) -> "Dataset":
         if storage.exists(UNFINISHED):
             rule = "the dataset was never finished: writing it was interrupted or is still going on"
             raise InputError("data.uri", storage.uri, rule, "write it again to the same place, or delete it")
+        if storage.exists(PIN):
+            rule = f"{PIN} is there, so {MANIFEST} was lost"
+            raise InputError("data.uri", storage.uri, rule, "copy the dataset again")
+        if is_foreign(storage):
+            return Dataset(storage, *read_foreign(storage))
         rule = f"a dataset is a directory that holds {MANIFEST}"
         raise InputError("data.uri", storage.uri, rule, "correct the path, or write a dataset there")
     manifest = parse(storage.read(MANIFEST), storage.uri)
@@ -62,7 +69,7 @@ def load_split(dataset: "Dataset", split: str, columns: tuple[str, ...], shards:
     tensors: dict[str, Tensor] = {}
     first = 0
     for part in parts:
-        arrays = decode(dataset.storage.read(part.path), part, wanted, dataset.uri)
+        arrays = dataset.decode(dataset.storage.read(part.path), part, wanted)
         for name, array in arrays.items():
             piece = torch.from_numpy(array)
             if name not in tensors:
@@ -76,7 +83,7 @@ def load_split(dataset: "Dataset", split: str, columns: tuple[str, ...], shards:
 def load_table(dataset: "Dataset", name: str) -> dict[str, Tensor]:
     """Read a side table into memory, once for each process; see `Dataset.table`."""
     table = dataset.manifest.tables[name]
-    arrays = decode(dataset.storage.read(table.path), table, table.columns, dataset.uri)
+    arrays = dataset.decode(dataset.storage.read(table.path), table, table.columns)
     return {column: torch.from_numpy(array) for column, array in arrays.items()}
 
 
@@ -87,10 +94,12 @@ class Dataset:
     Attributes:
         storage: where it is.
         manifest: what it says of itself.
+        hint: what a user should know of it, for commands to print; empty for a dataset of ristune's format.
     """
 
     storage: Storage
     manifest: Manifest
+    hint: str = ""
 
     @property
     def uri(self) -> str:
@@ -188,6 +197,17 @@ class Dataset:
             known = ", ".join(self.manifest.tables) or "none"
             raise InputError(f"{self.uri}: table", name, f"the tables are {known}", "correct the name")
         return dict(load_table(self, name))
+
+    def decode(
+        self, data: bytes | memoryview, shard: Shard, columns: Sequence[Column]
+    ) -> dict[str, NDArray[Any]]:
+        """Read columns of a shard or table; see `shards.decode`.
+
+        Raises:
+            InputError: the file is truncated or altered, or, where it is foreign, a value is refused.
+        """
+        read = decode_foreign if isinstance(shard, (ForeignShard, ForeignTable)) else decode
+        return read(data, shard, columns, self.uri)
 
     def _limited(self, split: str, limit: int | None) -> int:
         rows = self.rows(split)

@@ -1,6 +1,7 @@
 """A JSON document read with checks: every complaint names the place it came from."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -38,14 +39,21 @@ def parse_json(data: bytes, name: str) -> "Node":
         InputError: the bytes are not JSON, or hold NaN or an infinity.
     """
     try:
-        value: object = json.loads(data, parse_constant=_refuse_constant)
-    except ValueError as error:
+        value: object = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise InputError(name, _excerpt(data), f"a JSON document is required ({error})", REMEDY) from error
     return Node(name, "", value)
 
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is beyond the range of numbers")
+    return number
 
 
 def _excerpt(data: bytes) -> str:

@@ -1,7 +1,6 @@
 """The shard format, version 1: Parquet whose columns can be cut out of the file by byte range."""
 
 import hashlib
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
+from ristune.data.tensors import metadata_of
 from ristune.errors import InputError
 
 # Large enough for fast reads, small enough to mix some dozens of them in memory.
@@ -98,13 +98,22 @@ def decode(
     first = 0
     for group in shard.row_groups:
         for column in columns:
-            arrays[column.name][first : first + group.rows] = _cut(data, group, column)
+            arrays[column.name][first : first + group.rows] = cut(data, group, column)
         first += group.rows
     return arrays
 
 
-def _cut(data: bytes | memoryview, group: RowGroup, column: Column) -> NDArray[Any]:
-    """One column of a row group, in its stored type: the last bytes of its chunk, after the page header."""
+def cut(data: bytes | memoryview, group: RowGroup, column: Column) -> NDArray[Any]:
+    """One column of a row group: the last bytes of its chunk, after the page header.
+
+    Args:
+        data: the whole file.
+        group: what the manifest says of the row group.
+        column: the column.
+
+    Returns:
+        Its values [rows, *shape] in their stored type, a view of `data`.
+    """
     chunk = group.columns[column.name]
     offset = chunk.offset + chunk.length - group.rows * column.stored_width
     count = group.rows * column.elements
@@ -139,15 +148,9 @@ def _check_arrays(path: str, columns: Sequence[Column], arrays: Arrays) -> dict[
 
 
 def _field(column: Column) -> Any:
-    metadata = {
-        "shape": json.dumps(column.shape),
-        "dtype": column.dtype,
-        "unit": column.unit,
-        "role": column.role,
-    }
     scalar = pa.from_numpy_dtype(np.dtype(column.dtype))
     kind = pa.binary(column.stored_width) if column.shape else scalar
-    return pa.field(column.name, kind, nullable=False, metadata=metadata)
+    return pa.field(column.name, kind, nullable=False, metadata=metadata_of(column))
 
 
 def _arrow_array(column: Column, array: NDArray[Any]) -> Any:
@@ -180,7 +183,7 @@ def _check_layout(data: memoryview, shard: Shard, columns: Sequence[Column], arr
     for group in shard.row_groups:
         for column in columns:
             written = arrays[column.name][first : first + group.rows]
-            if not np.array_equal(_cut(data, group, column), written):
+            if not np.array_equal(cut(data, group, column), written):
                 raise RuntimeError(
                     f"pyarrow {pa.__version__} did not write column {column.name!r} as one page"
                 )

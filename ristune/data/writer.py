@@ -92,7 +92,7 @@ def write_dataset(
     parts = source.parts()
     storage = open_storage(uri)
     storage.ensure_writable()
-    _clear_leftovers(storage)
+    claim(storage)
 
     tables = {name: _write_table(storage, source, name) for name in sorted(source.tables())}
     written: dict[str, WrittenShard] = {}
@@ -177,7 +177,7 @@ def _check_parameters(owner: str, parameters: Mapping[str, Any]) -> dict[str, An
     return values
 
 
-def _clear_leftovers(storage: Storage) -> None:
+def claim(storage: Storage) -> None:
     """Make sure that nothing of value is there, then mark the directory as unfinished."""
     names = storage.list("")
     if MANIFEST in names:

@@ -1,7 +1,7 @@
 """The seam: what a user's own task offers, and what the trainer needs of its data."""
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -50,6 +50,37 @@ class Attaches(Protocol):
 
         Raises:
             InputError: if the dataset does not fit the task.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksSamples(Protocol):
+    """Optional hook of a task: it holds samples against what it knows of them (`dataset verify`)."""
+
+    def check_sample(self, batch: Batch) -> Sequence[str]:
+        """Find what no generic check can see, such as labels that do not belong to their data.
+
+        Args:
+            batch: some rows of one split, all columns of the dataset, as stored, on the CPU.
+
+        Returns:
+            A line for each fault, saying what is wrong and naming rows by the dataset's id; none if all is
+            well.
+        """
+        ...
+
+
+@runtime_checkable
+class DrawsSamples(Protocol):
+    """Optional hook of a task: it makes a picture of one sample (`dataset info --plot`)."""
+
+    def draw_sample(self, sample: Batch, axes: Any) -> None:
+        """Draw one sample.
+
+        Args:
+            sample: one row, all columns of the dataset, as stored, on the CPU, without a leading dimension.
+            axes: matplotlib's `Axes` to draw on, empty, about 5 by 4 inches.
         """
         ...
 

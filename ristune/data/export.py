@@ -1,0 +1,109 @@
+"""A dataset as Parquet that other tools read: fixed-size lists, split byte streams, zstd."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ristune.data.columns import Column
+from ristune.data.dataset import Dataset
+from ristune.data.foreign import GENERATOR, SUFFIX, TABLES
+from ristune.data.manifest import UNFINISHED, Shard
+from ristune.data.shards import row_bytes
+from ristune.data.storage import open_storage
+from ristune.data.tensors import metadata_of
+from ristune.data.writer import claim
+
+# Other readers decode a row group at a time, one thread each.
+ROW_GROUP_BYTES = 64 * 2**20
+# DuckDB reads split byte streams of these only, half floats as they are.
+SPLIT_STREAMS = ("<f4", "<f8")
+
+
+def export(dataset: Dataset, uri: str, progress: Callable[[int], None] | None = None) -> int:
+    """Write a dataset as interoperable Parquet; what it is opened as again has the same values and ids.
+
+    Args:
+        dataset: what to write.
+        uri: the directory to write to, new or empty.
+        progress: called with the number of rows after every file.
+
+    Returns:
+        The bytes written.
+
+    Raises:
+        InputError: the directory holds something else or cannot be written to, or a shard is damaged.
+    """
+    storage = open_storage(uri)
+    storage.ensure_writable()
+    claim(storage)
+    generator = json.dumps(asdict(dataset.manifest.generator), allow_nan=False)
+    size = 0
+    for path, shard, columns in _files(dataset):
+        arrays = dataset.decode(dataset.storage.read(shard.path), shard, columns)
+        data = encode_interoperable(columns, arrays, generator)
+        storage.write_atomic(path, data)
+        size += len(data)
+        if progress is not None and path.split("/")[0] != TABLES:
+            progress(shard.rows)
+    storage.remove_tree(UNFINISHED)
+    return size
+
+
+def encode_interoperable(
+    columns: Sequence[Column], arrays: Mapping[str, NDArray[Any]], generator: str
+) -> memoryview:
+    """Lay out one file.
+
+    Args:
+        columns: what to write, in this order.
+        arrays: one array [rows, *shape] for each column.
+        generator: what made the dataset, as JSON, for the metadata of the file.
+
+    Returns:
+        The bytes of a Parquet file in which a tensor is a flat fixed-size list, its shape in the metadata.
+    """
+    stored = [_arrow_array(column, arrays[column.name]) for column in columns]
+    fields = [
+        pa.field(column.name, array.type, nullable=False, metadata=metadata_of(column))
+        for column, array in zip(columns, stored, strict=True)
+    ]
+    schema = pa.schema(fields, metadata={GENERATOR: generator})
+    leaves = {
+        f"{column.name}.list.element" if column.shape else column.name: column.dtype for column in columns
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.table(stored, schema=schema),
+        sink,
+        row_group_size=max(1, ROW_GROUP_BYTES // row_bytes(columns)),
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding={
+            leaf: "BYTE_STREAM_SPLIT" if dtype in SPLIT_STREAMS else "PLAIN" for leaf, dtype in leaves.items()
+        },
+        write_page_checksum=True,
+    )
+    return memoryview(sink.getvalue())
+
+
+def _files(dataset: Dataset) -> Iterator[tuple[str, Shard, Sequence[Column]]]:
+    """Where each file goes, what it is, and its columns."""
+    for name, split in dataset.manifest.splits.items():
+        for index, shard in enumerate(split.shards):
+            yield f"{name}/{index:05d}{SUFFIX}", shard, dataset.manifest.columns
+    for name, table in dataset.manifest.tables.items():
+        yield f"{TABLES}/{name}{SUFFIX}", table, table.columns
+
+
+def _arrow_array(column: Column, array: NDArray[Any]) -> Any:
+    if not column.shape:
+        return pa.array(array)
+    elements = pa.array(np.ascontiguousarray(array).reshape(-1))
+    item = pa.field("element", elements.type, nullable=False)
+    return pa.FixedSizeListArray.from_arrays(elements, type=pa.list_(item, column.elements))

@@ -1,0 +1,1 @@
+"""Commands on a dataset: what is in it, whether it is sound, and its way from and to other formats."""

@@ -1,0 +1,74 @@
+"""Command: make a dataset of Parquet files that other tools wrote."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from ristune import cli
+from ristune.data.convert import Converted
+from ristune.data.dataset import open_dataset
+from ristune.data.foreign import PLAIN_GENERATOR
+from ristune.data.writer import write_dataset
+from ristune.dataset.console import row_counts, row_progress, size, stored_bytes
+from ristune.errors import InputError
+
+EXAMPLES = """\
+  python -m ristune.dataset convert my_parquet data/mine
+  python -m ristune.dataset convert s3://bucket/my_parquet data/mine --memory 8 --seed 3"""
+PURPOSE = """\
+Make a dataset of a directory with train/*.parquet (and val/, test/) that pandas, polars, DuckDB or others
+wrote. Columns are numbers or lists of them of constant length; `unit`, `role`, `shape` and `dtype` in the
+metadata of a field are kept, and the id is the column of role id, else an int64 column `id` or `..._id`,
+else a row number.
+
+Rows are put in random order within their split, since any prefix of a dataset must be an unbiased sample
+of it: a permutation by --seed, exact whatever the memory. Files are gone through once for every --memory
+GB of a split."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `python -m ristune.dataset convert`."""
+    return cli.run(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    parser = cli.Parser("dataset convert", PURPOSE, EXAMPLES, configured=False)
+    parser.add_argument("uri", metavar="URI", help="the files: a path, file://, s3:// or gs://")
+    parser.add_argument("out", metavar="OUT", help="where to write: a new or empty directory")
+    parser.add_argument(
+        "--order",
+        choices=["shuffle", "keep"],
+        help="whether to put rows in random order (default: shuffle, but keep what `dataset export` wrote)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random order (0)")
+    parser.add_argument(
+        "--memory", type=float, default=2.0, metavar="GB", help="samples held at a time, in GB (2)"
+    )
+    arguments = parser.parse_intermixed_args(argv)
+    if not 0 < arguments.memory < float("inf"):
+        raise InputError("--memory", arguments.memory, "a number of GB above 0 is required", "raise it")
+    if arguments.seed < 0:
+        raise InputError("--seed", arguments.seed, "a seed is at least 0", "choose another")
+    console = cli.console()
+    dataset = open_dataset(arguments.uri)
+    if not dataset.hint:
+        rule = "it is a dataset of ristune's own format already"
+        raise InputError("URI", dataset.uri, rule, "copy its directory where another one is needed")
+    console.print(dataset.hint)
+    plain = dataset.manifest.generator.name == PLAIN_GENERATOR
+    shuffle = plain if arguments.order is None else arguments.order == "shuffle"
+    source = Converted(dataset, shuffle, arguments.seed, int(arguments.memory * 1e9))
+    console.print(f"{'rows are shuffled' if shuffle else 'rows keep their order'}, {source.passes} passes")
+    with row_progress(console) as progress:
+        total = sum(part.rows for part in source.parts())
+        bar = progress.add_task(f"converting to {arguments.out}", total=total)
+        manifest = write_dataset(arguments.out, source, progress=partial(progress.advance, bar))
+    written = f"{size(stored_bytes(manifest))}, id {manifest.dataset_id[:12]}"
+    console.print(f"{arguments.out}: {row_counts(manifest)}, {written}")
+    console.print(f"check it: {shlex.join(['python', '-m', 'ristune.dataset', 'verify', arguments.out])}")
+    return cli.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
