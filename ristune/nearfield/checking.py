@@ -21,6 +21,8 @@ ROUNDING = 10**-7.4
 # Coherence is measured where symbols stand out of the noise, and means something over enough snapshots.
 COHERENT, CLEAR_SNR_DB, LEAST_SNAPSHOTS, LEAST_ROWS = 0.8, 10.0, 4, 8
 POWER_TOLERANCE = 1e-3
+# Scenes fitted at a time: the coded responses of one take 100 kB.
+BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def check(batch: Mapping[str, Tensor], codes: Tensor, factor: Tensor, source_mod
 
     Args:
         batch: columns as they are stored, [B, ...], on the CPU.
-        codes: [B, L, N] or [L, N], complex64.
+        codes: [B, L, N], complex64.
         factor: of the labels' covariance, [B, N, K], complex64.
         source_model: `iid` or `static`.
 
@@ -111,10 +113,28 @@ def check(batch: Mapping[str, Tensor], codes: Tensor, factor: Tensor, source_mod
     findings = _check_labels(batch)
     if findings:
         return findings
-    y = torch.view_as_complex(batch["y"])
-    fitted = fit(y, torch.view_as_complex(batch["h"].float()), codes, factor)
-    found = _check_snr(fitted, batch), _check_residual(fitted, batch), _check_model(fitted, batch, source_model)
+    fitted = _fit_in_blocks(batch, codes, factor)
+    found = (
+        _check_snr(fitted, batch),
+        _check_residual(fitted, batch),
+        _check_model(fitted, batch, source_model),
+    )
     return [text for text in found if text]
+
+
+def _fit_in_blocks(batch: Mapping[str, Tensor], codes: Tensor, factor: Tensor) -> Fit:
+    parts = []
+    for first in range(0, len(factor), BLOCK):
+        rows = slice(first, first + BLOCK)
+        h = torch.view_as_complex(batch["h"][rows].float())
+        parts.append(fit(torch.view_as_complex(batch["y"][rows]), h, codes[rows], factor[rows]))
+    return Fit(
+        unexplained=torch.cat([part.unexplained for part in parts]),
+        received=torch.cat([part.received for part in parts]),
+        dimensions=parts[0].dimensions,
+        freedom=torch.cat([part.freedom for part in parts]),
+        symbols=torch.cat([part.symbols for part in parts]),
+    )
 
 
 def _check_labels(batch: Mapping[str, Tensor]) -> list[str]:

@@ -151,9 +151,7 @@ def from_covariances(labels: Labels, covariance: Tensor, coherent: bool, geometr
     return _decide("R", residual, labels, geometry, LARGEST_RESIDUAL, CLEARLY)
 
 
-def from_snapshots(
-    labels: Labels, y: Tensor, h: Tensor, codes: Tensor, geometry: Geometry
-) -> Convention:
+def from_snapshots(labels: Labels, y: Tensor, h: Tensor, codes: Tensor, geometry: Geometry) -> Convention:
     """The convention under which the labelled sources explain the snapshots, where there are no covariances.
 
     Args:

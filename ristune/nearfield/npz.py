@@ -93,7 +93,10 @@ def open_npz(path: str, wanted: Collection[str]) -> dict[str, Member]:
             return {name: _member(path, file, info) for name, info in members.items() if name in wanted}
     except (OSError, zipfile.BadZipFile, struct.error) as error:
         raise InputError(
-            "npz", path, f"it must be a file that numpy.savez wrote ({error})", "check the path, or copy it again"
+            "npz",
+            path,
+            f"it must be a file that numpy.savez wrote ({error})",
+            "check the path, or copy it again",
         ) from error
 
 

@@ -38,9 +38,7 @@ def draw(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, limits:
     )
     axes.figure.colorbar(image, ax=axes, label="beamspace power [dB]")
     count = int(batch["num_sources"][0])
-    azimuth, elevation, distance = (
-        batch[name][0, :count] for name in ("azimuth", "elevation", "range")
-    )
+    azimuth, elevation, distance = (batch[name][0, :count] for name in ("azimuth", "elevation", "range"))
     at = cosines(azimuth, elevation, 1 / distance)[:, :2]
     axes.scatter(*at.T.numpy(), marker="o", s=90, facecolors="none", edgecolors="red", label="true sources")
     for place, metres in zip(at.tolist(), distance.tolist(), strict=True):

@@ -14,7 +14,13 @@ from ristune.nearfield.archives import Archive, Sizes
 from ristune.nearfield.checking import fit
 from ristune.nearfield.conventions import Convention
 from ristune.nearfield.geometry import Geometry
-from ristune.nearfield.inferring import LARGEST_UNEXPLAINED, Labels, from_covariances, from_snapshots, of_rank_one
+from ristune.nearfield.inferring import (
+    LARGEST_UNEXPLAINED,
+    Labels,
+    from_covariances,
+    from_snapshots,
+    of_rank_one,
+)
 
 # Rows that are looked at to tell conventions, those of them whose R is, and those of highest SNR whose y is.
 SAMPLE_ROWS, COVARIANCE_ROWS, CLEAR_ROWS = 512, 48, 32
@@ -28,11 +34,19 @@ SAME_CHANNEL = 1e-3
 
 @dataclass(frozen=True)
 class Link:
-    """Which of y, H_full and codes are conjugated, so that y_l = H D(c_l) A s_l holds in the labels' convention."""
+    """What must be conjugated for y_l = H D(c_l) A s_l to hold with A by the labels' own convention."""
 
     y: bool
     channel: bool
     codes: bool
+
+    def apply(self, y: Tensor, channel: Tensor, codes: Tensor, conjugate: bool) -> tuple[Tensor, ...]:
+        """y, H_full and codes in our convention; `conjugate` as in `Convention`."""
+        bits = (self.y, self.channel, self.codes)
+        return tuple(
+            part.conj().resolve_conj() if bit != conjugate else part
+            for part, bit in zip((y, channel, codes), bits, strict=True)
+        )
 
     def __str__(self) -> str:
         """The equation that the files follow."""
@@ -122,14 +136,14 @@ class Reader:
         slots = torch.stack([stated.long(), taken], dim=1)
         return Rows(count, slots, azimuth, elevation, distance, self.read("snr", rows)[:, 0])
 
-    def snapshots(self, rows: NDArray[np.int64], found: Found) -> tuple[Tensor, Tensor, Tensor]:
+    def snapshots(self, rows: NDArray[np.int64], found: Found) -> tuple[Tensor, ...]:
         """y [n, L, M], H [n, M, N] and codes [n, L, N] in our convention, complex64."""
         places = found.convention.permutation(self.geometry)
-        return _linked(
+        return found.link.apply(
             self.read("y", rows),
             self.read("H_full", rows)[..., places],
             self.read("codes", rows)[..., places],
-            found.link,
+            found.convention.conjugate,
         )
 
     def covariance(self, rows: NDArray[np.int64], found: Found) -> Tensor:
@@ -220,16 +234,13 @@ def _find_link(reader: Reader, rows: NDArray[np.int64], convention: Convention) 
     places = convention.permutation(geometry)
     channel, codes = (reader.read(name, rows)[..., places] for name in ("H_full", "codes"))
     y = reader.read("y", rows)
-    flip = convention.conjugate
+    both = (False, True)
     explained: dict[Link, float] = {}
     # What is real is the same conjugated: then the candidates would tie.
-    for y_bit, h_bit, c_bit in itertools.product(
-        (flip, not flip),
-        (flip,) if _real(channel) else (flip, not flip),
-        (flip,) if _real(codes) else (flip, not flip),
-    ):
-        link = Link(y_bit, h_bit, c_bit)
-        explained[link] = float(fit(*_linked(y, channel, codes, link), factor).explained().mean())
+    for bits in itertools.product(both, both[: 2 - _real(channel)], both[: 2 - _real(codes)]):
+        link = Link(*bits)
+        ours = link.apply(y, channel, codes, convention.conjugate)
+        explained[link] = float(fit(ours[0], ours[1], ours[2], factor).explained().mean())
     ranked = sorted(explained, key=explained.__getitem__, reverse=True)
     best, second = ranked[:2]
     if explained[best] < 1 - LARGEST_UNEXPLAINED or explained[second] > OTHER_LINK * explained[best]:
@@ -247,11 +258,3 @@ def _find_link(reader: Reader, rows: NDArray[np.int64], convention: Convention) 
 
 def _real(values: Tensor) -> bool:
     return bool(values.imag.abs().max() <= 1e-6 * values.abs().max())
-
-
-def _linked(y: Tensor, channel: Tensor, codes: Tensor, link: Link) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        y.conj().resolve_conj() if link.y else y,
-        channel.conj().resolve_conj() if link.channel else channel,
-        codes.conj().resolve_conj() if link.codes else codes,
-    )

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ristune.errors import InputError
-from ristune.nearfield.checking import CLEAR_SNR_DB, LEAST_SNAPSHOTS, coherence, fit
+from ristune.nearfield.checking import coherence, fit
 from ristune.nearfield.conventions import forms
 from ristune.nearfield.inferring import LARGEST_RESIDUAL, fit_covariance
-from ristune.nearfield.reading import Found, Reader, Rows
+from ristune.nearfield.reading import Found, Reader
 from ristune.nearfield.simulator import identities
 
 Array = NDArray[np.float32]
@@ -46,6 +46,7 @@ class Survey:
         scene: digest of the labels, [n], int64.
         sample: digest of labels and snapshots, [n], int64.
         codes: digest of the codes, [n], int64.
+        on_grid: whether the codes are phases of the grid of 256, [n], bool.
         channel_rms: of H_full, [n], float32.
     """
 
@@ -69,6 +70,7 @@ class Survey:
     scene: NDArray[np.int64]
     sample: NDArray[np.int64]
     codes: NDArray[np.int64]
+    on_grid: NDArray[np.bool_]
     channel_rms: Array
 
 
@@ -129,6 +131,7 @@ def _block(reader: Reader, found: Found, rows: NDArray[np.int64]) -> Survey:
         scene=identities(*told_by),
         sample=identities(*told_by, y.numpy()),
         codes=identities(codes.numpy()),
+        on_grid=np.full(len(rows), phases(codes)[1]),
         channel_rms=channel.abs().square().mean(dim=(1, 2)).sqrt().numpy(),
     )
 
