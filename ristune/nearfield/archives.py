@@ -79,9 +79,10 @@ class Archive:
         wrong = ~torch.isfinite(sums) | ((sums == 0) & (name in COMPLEX))
         if wrong.any():
             place = int(wrong.nonzero()[0, 0])
+            kind = "zeros only" if sums[place] == 0 else "NaN or infinite"
             raise InputError(
                 self.path,
-                f"array {name!r}, row {int(rows[place])}: {'zeros only' if sums[place] == 0 else 'NaN or infinite'}",
+                f"array {name!r}, row {int(rows[place])}: {kind}",
                 "every value must be finite, and no row of snapshots, channel, codes or covariance all zero",
                 "leave the row out, or write the file again",
             )
@@ -114,9 +115,9 @@ def _open(path: str) -> tuple[Archive, Sizes]:
         raise InputError(
             path,
             sorted(members),
-            "the array 'H_full' [n, M, N, 2], the channel from each element to each antenna, is required: the "
-            "effective channel H tells L of the N numbers of each antenna, and without the others the field at "
-            "the surface cannot be told from y",
+            "the array 'H_full' [n, M, N, 2], the channel from each element to each antenna, is required: "
+            "the effective channel H tells only L of the N numbers of each antenna, and without all of them "
+            "the field at the surface cannot be told from y",
             "write H_full into the files, or simulate the data anew (python -m ristune.simulate)",
         )
     missing = [name for name in SHAPES if name not in members and name not in OPTIONAL]

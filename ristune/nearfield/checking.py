@@ -1,8 +1,8 @@
 """Labels held against data: whether the labelled sources explain the snapshots, up to the labelled noise.
 
-A snapshot is y_l = H D(c_l) A s_l + n_l. Whatever the symbols s_l are, what is left of y_l outside of the span
-of H D(c_l) A is noise in M - K dimensions, of known variance: twice its energy over sigma^2 is chi-square
-with 2 L (M - K) degrees of freedom. Wrong angles, ranges, codes, channels or noise all show in it.
+A snapshot is y_l = H D(c_l) A s_l + n_l. Whatever the symbols s_l are, what is left of y_l outside of the
+span of H D(c_l) A is noise in M - K dimensions, of known variance: twice its energy over sigma^2 is
+chi-square with 2 L (M - K) degrees of freedom. Wrong angles, ranges, codes, channels or noise all show in it.
 """
 
 import math
@@ -66,7 +66,7 @@ def fit(y: Tensor, h: Tensor, codes: Tensor, factor: Tensor) -> Fit:
     """
     size, snapshots, antennas = y.shape
     coded = (codes.unsqueeze(-1) * factor.unsqueeze(1)).transpose(1, 2).flatten(2)
-    spans = (h @ coded).unflatten(2, (snapshots, -1)).transpose(1, 2).to(torch.complex128)
+    spans = (h @ coded).reshape(size, antennas, snapshots, -1).transpose(1, 2).to(torch.complex128)
     wide = y.to(torch.complex128).unsqueeze(-1)
     gram = spans.mH @ spans
     absent = torch.diagonal(gram, dim1=-2, dim2=-1).real == 0
@@ -206,8 +206,8 @@ def _check_model(fitted: Fit, batch: Mapping[str, Tensor], source_model: str) ->
     if measured < COHERENT:
         return ""
     return (
-        f"the sources are coherent but labelled incoherent (iid): the squared correlation of their symbols is "
-        f"{measured:.2f} (median), where independent ones have {1 / symbols.shape[1]:.2f}"
+        f"the sources are coherent but labelled incoherent (iid): the squared correlation of their symbols "
+        f"is {measured:.2f} (median), where independent ones have {1 / symbols.shape[1]:.2f}"
     )
 
 

@@ -1,31 +1,24 @@
 """A user's own files of near-field scenes as a dataset: what `dataset import-npz` runs.
 
-The files are those of `archives`. `NpzImporter` finds out how they are to be read (`inferring`, `reading`) and
-looks at every row once (`survey`, `judging`); the `NpzSource` it makes gives shards of rows in random order, in
-the columns of the simulator.
+The files are those of `archives`. `NpzImporter` finds out how they are to be read (`inferring`, `reading`)
+and looks at every row once (`survey`, `judging`); the `NpzSource` it makes (`imported`) gives shards of rows
+in random order, in the columns of the simulator.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ristune.errors import InputError
 from ristune.nearfield.archives import base_name, open_archives
-from ristune.nearfield.channel import PER_SAMPLE
 from ristune.nearfield.geometry import Geometry
-from ristune.nearfield.judging import (
-    LARGEST_HALF,
-    LEAST_HALF,
-    Verdict,
-    judge,
-    measured_snr_db,
-    scene_bounds,
-)
+from ristune.nearfield.task import FieldOfView
+from ristune.nearfield.imported import NpzSource, Part, Progress
+from ristune.nearfield.judging import LARGEST_HALF, LEAST_HALF, judge, scene_bounds
 from ristune.nearfield.npz import sha256
-from ristune.nearfield.reading import BLOCK, Found, Reader, find
+from ristune.nearfield.reading import Reader, find
 from ristune.nearfield.simulator import CHANNEL_DTYPES, Column, Columns
 from ristune.nearfield.splits import (
     DUPLICATES,
@@ -36,157 +29,32 @@ from ristune.nearfield.splits import (
     share,
     without_repeats,
 )
-from ristune.nearfield.survey import Survey, phases, survey
+from ristune.nearfield.survey import Survey, survey
 
 # More codebooks than this are no codebooks: every sample then has its own codes.
 MOST_CODEBOOKS = 64
-
-Progress = Callable[[int], None]
-
-
-class Part(Protocol):
-    """A shard: its split, its place there, and its rows."""
-
-    split: str
-    index: int
-    rows: int
 
 
 # How splits of so many rows, with these columns, are cut into shards.
 Cut = Callable[[Mapping[str, int], Columns], Sequence[Part]]
 
 
-@dataclass(frozen=True)
-class NpzSource:
-    """Rows of files as shards; made by `NpzImporter.survey`.
+def wider(view: FieldOfView, bounds: Mapping[str, Sequence[float]]) -> list[str]:
+    """Overrides that give the task a field of view that holds all sources; none where it does.
 
-    Attributes:
-        reader: the files.
-        found: how they are read.
-        survey: of every row.
-        verdict: of all rows.
-        order: rows of all files by split, in the order of the dataset.
-        ids: of every row, [n], int64.
-        books: a row for each codebook; empty where every sample has its own codes.
-        columns: of a sample.
-        origin: name, split, rows and hash of each file.
-        shards: what is to be written.
-        lines: what there is to say of it.
-        seed: of the order.
+    Args:
+        view: the task's.
+        bounds: of the sources, by the field of view's names.
     """
-
-    reader: Reader
-    found: Found
-    survey: Survey
-    verdict: Verdict
-    order: Mapping[str, Indices]
-    ids: Indices
-    books: Indices
-    columns: Columns
-    origin: Sequence[Mapping[str, Any]]
-    shards: Sequence[Part]
-    lines: Sequence[str]
-    seed: int
-
-    name = "nearfield"
-    version = "npz 1"
-
-    def parameters(self) -> dict[str, Any]:
-        """What the task asks of a dataset, where the files came from and how they were read."""
-        sizes, rows = self.reader.sizes, np.concatenate([*self.order.values()])
-        snr = self._labels(rows)["snr_db"]
-        return {
-            "geometry": asdict(self.reader.geometry),
-            "scene": {**scene_bounds(self.survey, rows), "source_model": self.verdict.source_model},
-            "channel": {
-                "antennas": sizes.antennas,
-                "snr_db": [round(float(snr.min()), 4), round(float(snr.max()), 4)],
-            },
-            "codes": {"family": "imported" if len(self.books) else PER_SAMPLE},
-            "snapshots": sizes.snapshots,
-            "channel_dtype": next(each.dtype for each in self.columns if each.name == "h")[1:],
-            "convention": {**self.found.convention.describe(), "snapshots": str(self.found.link)},
-            "covariance": self.verdict.trace,
-            "power": self.verdict.power,
-            "noise_var": self.verdict.noise,
-            "coherent_data": self.verdict.measured_coherent,
-            "origin": [dict(each) for each in self.origin],
-        }
-
-    def tables(self) -> Mapping[str, tuple[Columns, Mapping[str, NDArray[Any]]]]:
-        """The codebooks, if there are."""
-        if not len(self.books):
-            return {}
-        values = self._codes(self.books)
-        column = Column("phase", values.dtype.str, values.shape[1:], "2*pi/256 rad", "input")
-        return {"codebooks": ([column], {"phase": values})}
-
-    def parts(self) -> Sequence[Part]:
-        """Every shard of every split, in order."""
-        return self.shards
-
-    def arrays(self, part: Part, progress: Progress | None = None) -> Mapping[str, NDArray[Any]]:
-        """All rows of a shard, a block of rows in memory beside them at a time.
-
-        Args:
-            part: one of `parts`.
-            progress: called with the number of rows after every block.
-
-        Returns:
-            An array [rows, *shape] for each of `columns`.
-        """
-        first = sum(each.rows for each in self.shards if each.split == part.split and each.index < part.index)
-        rows = self.order[part.split][first : first + part.rows]
-        arrays = {each.name: np.empty((part.rows, *each.shape), each.dtype) for each in self.columns}
-        # In the order of the files, so that reading goes forward only.
-        places = np.argsort(rows, kind="stable")
-        for start in range(0, len(places), BLOCK):
-            into = places[start : start + BLOCK]
-            for name, values in self._block(rows[into]).items():
-                arrays[name][into] = values
-            if progress is not None:
-                progress(len(into))
-        return arrays
-
-    def _block(self, rows: Indices) -> Mapping[str, NDArray[Any]]:
-        y, h, codes = self.reader.snapshots(rows, self.found)
-        columns = {
-            "y": y.numpy().view(np.float32).reshape(*y.shape, 2),
-            "h": h.numpy().view(np.float32).reshape(*h.shape, 2),
-            "scene_id": self.ids[rows],
-            **self._labels(rows),
-        }
-        if not len(self.books):
-            return {**columns, "code": phases(codes)[0]}
-        known = self.survey.codes[self.books]
-        return {**columns, "codebook": np.searchsorted(known, self.survey.codes[rows])}
-
-    def _codes(self, rows: Indices) -> NDArray[Any]:
-        parts = [phases(self.reader.snapshots(row[None], self.found)[2])[0] for row in np.sort(rows)]
-        values = np.concatenate(parts)[np.argsort(np.argsort(rows))]
-        return values.astype(np.uint8) if self.survey.on_grid.all() else values
-
-    def _labels(self, rows: Indices) -> dict[str, NDArray[Any]]:
-        of = self.survey
-        present = of.range[rows] > 0
-        power = {
-            "R": of.power[rows].astype(float),
-            "equal": present.astype(float),
-            "snapshots": np.abs(of.symbols[rows]) ** 2
-            if self.verdict.source_model == "static"
-            else np.maximum(of.symbol_power[rows], np.finfo(np.float32).tiny),
-        }[self.verdict.power] * present
-        phase = of.phase[rows]
-        if self.verdict.source_model == "static" and not self.found.coherent:
-            phase = np.angle(of.symbols[rows]) * present
-        if self.verdict.noise == "snr":
-            snr_db = of.snr_label[rows]
-            noise = of.received[rows] / (1 + 10 ** (snr_db.astype(float) / 10))
-        else:
-            snr_db, noise = measured_snr_db(of)[rows], of.noise[rows]
-        labels = {name: getattr(of, name)[rows] for name in ("num_sources", "azimuth", "elevation", "range")}
-        power = power / power.sum(1, keepdims=True)
-        return {**labels, "power": power, "phase": phase, "snr_db": snr_db, "noise_var": noise}
+    overrides = []
+    for name, (low, high) in asdict(view).items():
+        # Whole degrees and decimetres: rounded away from the sources.
+        steps = 1 if name.endswith("_deg") else 10
+        least = math.floor(bounds[name][0] * steps) / steps or bounds[name][0]
+        most = math.ceil(bounds[name][1] * steps) / steps
+        if bounds[name][0] < low or bounds[name][1] > high:
+            overrides.append(f"task.field_of_view.{name}=[{min(least, low):g},{max(most, high):g}]")
+    return overrides
 
 
 class NpzImporter:
@@ -196,6 +64,7 @@ class NpzImporter:
         files: paths by split; one list under `all` is cut at random by `shares`.
         shares: of train, val and test, for files under `all`.
         geometry: the surface that the files are of.
+        field_of_view: of the task; what it must be instead is among the source's `hints`.
         channel_dtype: how H is stored: `f2` or `f4`; a channel that float16 does not hold is stored as `f4`.
         relabel: give coherent data coherent labels, whatever R says.
         duplicates: what is done with scenes of one split that are in another: `refuse`, `drop` or `allow`.
@@ -210,6 +79,7 @@ class NpzImporter:
         files: Mapping[str, Sequence[str]],
         shares: Sequence[float],
         geometry: Geometry,
+        field_of_view: FieldOfView,
         channel_dtype: str,
         relabel: bool,
         duplicates: str,
@@ -229,7 +99,7 @@ class NpzImporter:
             rule = f"the surface must have the {sizes.elements} elements of H_full"
             raise InputError("task.geometry", f"{geometry.rows} x {geometry.columns}", rule, "correct it")
         self._reader = Reader(archives, sizes, geometry)
-        self._shares, self._channel_dtype = shares, channel_dtype
+        self._shares, self._channel_dtype, self._view = shares, channel_dtype, field_of_view
         self._relabel, self._duplicates, self._seed = relabel, duplicates, seed
 
     @property
@@ -274,6 +144,7 @@ class NpzImporter:
             origin=origin,
             shards=cut({name: len(of) for name, of in order.items()}, columns),
             lines=(*lines, *verdict.lines),
+            hints=wider(self._view, scene_bounds(rows, np.concatenate([*order.values()]))),
             seed=self._seed,
         )
 
@@ -295,7 +166,7 @@ class NpzImporter:
                 "duplicates",
                 str(same),
                 "no scene may be in two splits: a network would be measured on what it was trained on",
-                "--drop-duplicates keeps the first of each, in the order train, val, test; --allow-duplicates all",
+                "--drop-duplicates keeps the first of each (train, val, test); --allow-duplicates keeps all",
             )
         lines = [f"warning: the same scene, labels and snapshots: {same}"] if str(same) else []
         if any(count > same.across[name] for name, count in similar.across.items()):

@@ -1,7 +1,7 @@
 """Which convention labels follow, told by the covariances or snapshots that came with them.
 
-Every named candidate is tried on a sample of scenes. The best one must leave little unexplained, and much less
-than any other that is not the same for these labels; else nothing is guessed and the residuals are shown.
+Every named candidate is tried on a sample of scenes. The best one must leave little unexplained, and much
+less than any other that is not the same for these labels; else nothing is guessed and residuals are shown.
 """
 
 import itertools
@@ -110,18 +110,20 @@ def fit_covariance(covariance: Tensor, responses: Tensor, coherent: bool) -> Cov
 
 
 def rank_one(covariance: Tensor) -> Tensor:
-    """x of R = x x^H, [B, N], if R, [B, N, N], is of rank 1: its column of greatest energy, scaled."""
+    """The vector x of R = x x^H, [B, N], if R, [B, N, N], is of rank 1: a column of it, scaled."""
     best = covariance.diagonal(dim1=1, dim2=2).real.argmax(dim=1)
     rows = torch.arange(len(best))
     column = covariance[rows, :, best]
-    return column / covariance[rows, best, best].real.sqrt().unsqueeze(1)
+    vector: Tensor = column / covariance[rows, best, best].real.sqrt().unsqueeze(1)
+    return vector
 
 
 def of_rank_one(covariance: Tensor) -> Tensor:
     """Whether R, [B, N, N], is of rank 1, [B]."""
     field = rank_one(covariance)
     rest = torch.linalg.vector_norm(covariance - field.unsqueeze(2) * field.conj().unsqueeze(1), dim=(1, 2))
-    return rest < LARGEST_RESIDUAL * torch.linalg.vector_norm(covariance, dim=(1, 2))
+    whole: Tensor = torch.linalg.vector_norm(covariance, dim=(1, 2))
+    return torch.lt(rest, LARGEST_RESIDUAL * whole)
 
 
 def from_covariances(labels: Labels, covariance: Tensor, coherent: bool, geometry: Geometry) -> Convention:
@@ -201,8 +203,8 @@ def _decide(
         raise InputError(
             name,
             f"residual {scores[ranked[0]]:.3g} at best",
-            f"one of the known conventions must explain it, with a residual of at most {largest}; residuals:{table}",
-            "check task.geometry (rows, columns, spacing, wavelength) and the labels, or simulate the data anew",
+            f"a known convention must explain it, with a residual of at most {largest}; residuals:{table}",
+            "check task.geometry (rows, columns, spacing, wavelength) and labels, or simulate the data anew",
         )
     if scores[others[0]] < clearly * scores[ranked[0]]:
         raise InputError(
@@ -218,7 +220,7 @@ def _decide(
             name,
             f"{chosen.wavefront} wavefront (residual {scores[chosen]:.3g})",
             f"sources must have spherical wavefronts, whose phases no other point has; residuals:{table}",
-            "simulate the data anew (python -m ristune.simulate): labels for these waves are wrong for real ones",
+            "simulate the data anew (python -m ristune.simulate)",
         )
     return chosen
 

@@ -69,8 +69,8 @@ def judge(reader: Reader, found: Found, survey: Survey, relabel: bool) -> Verdic
     if noise == "residual":
         low, middle, high = np.percentile(error, [25, 50, 75])
         warnings.append(
-            f"snr differs from the data: measured minus labelled {middle:+.2f} dB (median; quartiles {low:+.2f}, "
-            f"{high:+.2f}); snr_db and noise_var are measured from y instead"
+            f"snr differs from the data: measured minus labelled {middle:+.2f} dB (median; quartiles "
+            f"{low:+.2f}, {high:+.2f}); snr_db and noise_var are measured from y instead"
         )
     lines = [
         f"convention: {found.convention}",
@@ -107,12 +107,11 @@ def measured_coherence(survey: Survey, snapshots: int) -> tuple[bool | None, flo
 def normalisation(survey: Survey, elements: int) -> str:
     """The named trace that R has in every row, N elements and K sources."""
     count = survey.num_sources
-    named = {"trace N": elements, "trace K": count, "trace N K": elements * count, "trace 1": 1}
-    for name, trace in named.items():
-        if np.abs(survey.trace / trace - 1).max() < EQUAL:
-            break
-    else:
-        name = f"trace from {survey.trace.min():.3g} to {survey.trace.max():.3g}, made N"
+    one = np.ones(len(count))
+    named = {"trace N": elements * one, "trace K": one * count, "trace N K": elements * one * count, "trace 1": one}
+    matching = [name for name, trace in named.items() if np.abs(survey.trace / trace - 1).max() < EQUAL]
+    span = f"trace from {survey.trace.min():.3g} to {survey.trace.max():.3g}"
+    name = matching[0] if matching else span
     slots = survey.power > 0
     mean = survey.power.sum(1, keepdims=True) / np.maximum(count[:, None], 1)
     equal = np.abs(survey.power / np.where(mean > 0, mean, 1) - 1)[slots].max(initial=0) < EQUAL
@@ -162,13 +161,13 @@ def _coherence_lines(
             "labels are written as coherent" if static else "give importer.relabel=true for labels that match"
         )
         return [
-            f"coherent data with incoherent labels: the symbols of a scene's sources have a squared correlation of "
-            f"{measured:.3f} (median), so that the snapshots have rank 1 where R has rank K; {end}"
+            f"coherent data with incoherent labels: the symbols of a scene's sources have a squared "
+            f"correlation of {measured:.3f} (median): the snapshots have rank 1 where R has rank K; {end}"
         ]
     if coherent is False and found.coherent:
         return [
-            f"incoherent data with coherent labels: R has rank 1, and the symbols of a scene's sources a squared "
-            f"correlation of {measured:.3f} (median)"
+            f"incoherent data with coherent labels: R has rank 1, and the symbols of a scene's sources a "
+            f"squared correlation of {measured:.3f} (median)"
         ]
     return []
 
@@ -188,8 +187,8 @@ def _row_lines(reader: Reader, survey: Survey) -> list[str]:
     if survey.mismatch.any():
         path, row = reader.place(int(survey.mismatch.argmax()))
         lines.append(
-            f"K differs from the number of ranges in {int(survey.mismatch.sum())} rows, first {path} row {row}; "
-            f"the smaller is taken"
+            f"K differs from the number of ranges in {int(survey.mismatch.sum())} rows, first {path} row "
+            f"{row}; the smaller is taken"
         )
     snr = 10 ** (measured_snr_db(survey) / 10)
     promised = 10 ** (survey.snr_label.astype(float) / 10)
@@ -199,8 +198,8 @@ def _row_lines(reader: Reader, survey: Survey) -> list[str]:
     if lost.any():
         path, row = reader.place(int(lost.argmax()))
         lines.append(
-            f"{int(lost.sum())} of {int(clear.sum())} rows from {CLEAR_SNR_DB:g} dB are not explained by their "
-            f"sources, first {path} row {row}: labels of another scene"
+            f"{int(lost.sum())} of {int(clear.sum())} rows from {CLEAR_SNR_DB:g} dB are not explained by "
+            f"their sources, first {path} row {row}: labels of another scene"
         )
     return lines
 

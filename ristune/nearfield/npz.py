@@ -60,7 +60,7 @@ class Member:
             InputError: if the file ends before them.
         """
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        flat = memoryview(out).cast("B") if out.nbytes else memoryview(b"")
+        flat = out.reshape(-1).view(np.uint8).data
         ends = [*(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         with open(self.file, "rb", buffering=0) as file:
             first = 0
@@ -113,8 +113,9 @@ def _member(path: str, file: IO[bytes], info: zipfile.ZipInfo) -> Member:
         raise InputError(
             path,
             name,
-            "its arrays must be stored, not compressed, to be read row by row (numpy.savez, not savez_compressed)",
-            f"pack it anew, without loading it: unzip {path} -d {stem} && cd {stem} && zip -0 ../{stem}-stored.npz *",
+            "arrays must be stored, not compressed, to be read by rows (numpy.savez, not savez_compressed)",
+            "pack it anew, which needs no memory: "
+            f"unzip {path} -d {stem} && cd {stem} && zip -0 ../{stem}-stored.npz *.npy",
         )
     file.seek(info.header_offset)
     lengths = struct.unpack("<HH", file.read(LOCAL_HEADER)[-4:])

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -119,9 +119,10 @@ class Reader:
         """Labels as stored; slots beyond K are 0.
 
         Raises:
-            InputError: if K is not a whole number from 1, below the number of antennas, or an angle is no angle.
+            InputError: if K is not a whole number from 1 and below the number of antennas, an angle is not in
+                radians, or a range is negative.
         """
-        ptr = self.read("ptr", rows).unflatten(1, (3, -1))
+        ptr = self.read("ptr", rows).reshape(len(rows), 3, -1)
         stated = self.read("K", rows)[:, 0]
         taken = (ptr[:, 2] != 0).cumprod(dim=1).sum(dim=1)
         count = torch.minimum(stated.round().long(), taken)
@@ -137,7 +138,7 @@ class Reader:
         return Rows(count, slots, azimuth, elevation, distance, self.read("snr", rows)[:, 0])
 
     def snapshots(self, rows: NDArray[np.int64], found: Found) -> tuple[Tensor, ...]:
-        """y [n, L, M], H [n, M, N] and codes [n, L, N] in our convention, complex64."""
+        """The snapshots y [n, L, M], H [n, M, N] and codes [n, L, N] in our convention, complex64."""
         places = found.convention.permutation(self.geometry)
         return found.link.apply(
             self.read("y", rows),
@@ -249,8 +250,8 @@ def _find_link(reader: Reader, rows: NDArray[np.int64], convention: Convention) 
             "y",
             f"{explained[best]:.3f} at best",
             f"the labelled sources must explain the snapshots through H_full and codes, at least a share of "
-            f"{1 - LARGEST_UNEXPLAINED:.1f} of their energy beyond chance in the {len(rows)} scenes of highest "
-            f"snr, and one way twice as much as any other; shares (^*: conjugated):{table}",
+            f"{1 - LARGEST_UNEXPLAINED:.1f} of their energy beyond chance in the {len(rows)} scenes of "
+            f"highest snr, and one way twice as much as any other; shares (^*: conjugated):{table}",
             "check that rows of y, H_full, codes and ptr belong together",
         )
     return best

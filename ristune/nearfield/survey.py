@@ -1,4 +1,4 @@
-"""One pass over all rows before any is written: what their labels are in our convention, and what is wrong."""
+"""One pass over all rows before any is written: their labels in our convention, and what is wrong."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -27,9 +27,9 @@ class Survey:
 
     Attributes:
         num_sources: [n], int32.
-        azimuth: [n, K_max], radians; `elevation` alike, `range` in metres; float32, 0 where there is no source.
-        elevation: [n, K_max].
-        range: [n, K_max].
+        azimuth: [n, K_max], radians, float32, 0 where there is no source.
+        elevation: the same.
+        range: [n, K_max], metres, the same.
         power: [n, K_max], float32: by R, not normalised; 0 where there is no R.
         phase: [n, K_max], radians, float32.
         symbols: mean least-squares symbol of y by source, [n, K_max], complex64.
@@ -152,7 +152,7 @@ def _by_covariance(
         raise InputError(
             path,
             f"array 'R', row {row}: residual {fitted.residual[bad.argmax()]:.3g}",
-            f"azimuth, elevation and range of a row must give its R within {LARGEST_RESIDUAL}, as they do elsewhere "
+            f"azimuth, elevation and range of a row must give its R within {LARGEST_RESIDUAL}, as elsewhere "
             f"({int(bad.sum())} of the {len(rows)} rows around it do not)",
             "leave these rows out, or put labels and R of the same scene into one row",
         )
