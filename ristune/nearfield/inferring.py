@@ -5,8 +5,10 @@ less than any other that is not the same for these labels; else nothing is guess
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ FIRST_LOOK, SHORTLIST, SHOWN = 4, 40, 8
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labels:
     """Labels of S scenes as they were found.
 
@@ -47,8 +49,8 @@ class Labels:
 
     def responses(self, convention: Convention, geometry: Geometry, count: int | None = None) -> Tensor:
         """Of the first scenes, in our order and with our sign, [S, K, N], complex128."""
-        columns = (self.azimuth[:count], self.elevation[:count], self.distance[:count])
-        return convention.responses(*columns, geometry)
+        # Order and sign change nothing here, and candidates that differ in them alone come in a row.
+        return _responses(self, replace(convention, order=ORDERS[0], sign=SIGNS[0]), geometry, count)
 
     def stored(self, convention: Convention, geometry: Geometry) -> Tensor:
         """The responses as the other simulator had them, [S, K, N], complex128."""
@@ -56,6 +58,23 @@ class Labels:
         other = torch.empty_like(ours)
         other[..., convention.permutation(geometry)] = ours.conj() if convention.conjugate else ours
         return other
+
+
+@lru_cache(maxsize=1)
+def _responses(labels: Labels, convention: Convention, geometry: Geometry, count: int | None) -> Tensor:
+    columns = (labels.azimuth[:count], labels.elevation[:count], labels.distance[:count])
+    return convention.responses(*columns, geometry)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: on thousands of small products several only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -83,7 +102,7 @@ def fit_covariance(covariance: Tensor, responses: Tensor, coherent: bool) -> Cov
         responses: A^T, [B, K, N], complex128, zero for absent sources.
         coherent: R = (A s)(A s)^H; otherwise R = A diag(p) A^H + floor I, with p and floor not negative.
     """
-    energy = covariance.abs().square().sum(dim=(1, 2)).numpy()
+    energy = torch.view_as_real(covariance).square().sum(dim=(1, 2, 3)).numpy()
     inner = responses.conj() @ responses.mT
     if coherent:
         field = rank_one(covariance)
@@ -143,7 +162,7 @@ def from_covariances(labels: Labels, covariance: Tensor, coherent: bool, geometr
         convention = replace(next(forms()), order=order, sign=sign)
         places = convention.permutation(geometry)
         ours = covariance[:, places][:, :, places]
-        variants[order, sign] = ours.conj() if convention.conjugate else ours
+        variants[order, sign] = ours.conj().resolve_conj() if convention.conjugate else ours
 
     def residual(convention: Convention, count: int | None) -> float:
         responses = labels.responses(convention, geometry, count)
@@ -189,9 +208,10 @@ def _decide(
     candidates = [
         replace(form, order=order, sign=sign) for form in forms() for order in ORDERS for sign in SIGNS
     ]
-    scores = {candidate: residual(candidate, FIRST_LOOK) for candidate in candidates}
-    for candidate in sorted(candidates, key=scores.__getitem__)[:SHORTLIST]:
-        scores[candidate] = residual(candidate, None)
+    with one_thread():
+        scores = {candidate: residual(candidate, FIRST_LOOK) for candidate in candidates}
+        for candidate in sorted(candidates, key=scores.__getitem__)[:SHORTLIST]:
+            scores[candidate] = residual(candidate, None)
     ranked = sorted(candidates, key=scores.__getitem__)
     best = labels.stored(ranked[0], geometry)
     same = list(

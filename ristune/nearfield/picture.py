@@ -47,7 +47,7 @@ def draw(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, limits:
         )
     axes.set_xlabel("u = sin(az) cos(el)")
     axes.set_ylabel("v = sin(el)")
-    axes.set_title(f"K = {count}, SNR {float(batch['snr_db'][0]):.1f} dB, ranges {_span(distance)}")
+    axes.set_title(f"K = {count}, SNR {float(batch['snr_db'][0]):.1f} dB, at {_span(distance)}")
     axes.legend(loc="lower right")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ristune.errors import InputError
 from ristune.nearfield.checking import coherence, fit
 from ristune.nearfield.conventions import forms
-from ristune.nearfield.inferring import LARGEST_RESIDUAL, fit_covariance
+from ristune.nearfield.inferring import LARGEST_RESIDUAL, fit_covariance, one_thread
 from ristune.nearfield.reading import Found, Reader
 from ristune.nearfield.simulator import identities
 
@@ -82,10 +82,11 @@ def survey(reader: Reader, found: Found, progress: Callable[[int], None] | None)
             modulus, or of labels that do not give their R.
     """
     blocks = []
-    for rows in reader.blocks():
-        blocks.append(_block(reader, found, rows))
-        if progress is not None:
-            progress(len(rows))
+    with one_thread():
+        for rows in reader.blocks():
+            blocks.append(_block(reader, found, rows))
+            if progress is not None:
+                progress(len(rows))
     names = [field.name for field in fields(Survey)]
     return Survey(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in names})
 
