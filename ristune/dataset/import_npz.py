@@ -110,7 +110,9 @@ def find_files(
     found = {split: [file for path in paths for file in _expand(path)] for split, paths in given.items()}
     named = [(_split_of(file, path), file) for path in sources for file in _expand(path)]
     if shares and given:
-        raise InputError("--shares", "given", "files are cut by shares or by --train, --val, --test", "drop one")
+        raise InputError(
+            "--shares", "given", "files are cut by shares or by --train, --val, --test", "drop one"
+        )
     if shares:
         return {ALL: _present(file for _, file in named)}
     for split, file in named:
@@ -162,7 +164,9 @@ def _shares(text: str) -> list[float]:
 def _check_free(uri: str) -> None:
     """Refuse a place that holds a dataset before hours of reading, not after them."""
     if open_storage(uri).exists(MANIFEST):
-        raise InputError("--out", uri, "there is a dataset already, and datasets never change", "choose another")
+        raise InputError(
+            "--out", uri, "there is a dataset already, and datasets never change", "choose another"
+        )
 
 
 def _importer(

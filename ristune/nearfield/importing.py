@@ -14,7 +14,6 @@ import numpy as np
 from ristune.errors import InputError
 from ristune.nearfield.archives import base_name, open_archives
 from ristune.nearfield.geometry import Geometry
-from ristune.nearfield.task import FieldOfView
 from ristune.nearfield.imported import NpzSource, Part, Progress
 from ristune.nearfield.judging import LARGEST_HALF, LEAST_HALF, judge, scene_bounds
 from ristune.nearfield.npz import sha256
@@ -30,6 +29,7 @@ from ristune.nearfield.splits import (
     without_repeats,
 )
 from ristune.nearfield.survey import Survey, survey
+from ristune.nearfield.task import FieldOfView
 
 # More codebooks than this are no codebooks: every sample then has its own codes.
 MOST_CODEBOOKS = 64

@@ -5,6 +5,7 @@ less than any other that is not the same for these labels; else nothing is guess
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -208,10 +209,16 @@ def _decide(
     candidates = [
         replace(form, order=order, sign=sign) for form in forms() for order in ORDERS for sign in SIGNS
     ]
+
+    def score(candidate: Convention, count: int | None) -> float:
+        # No path leads to a direction outside of the unit disk: such a candidate comes last.
+        possible = torch.view_as_real(labels.responses(candidate, geometry, count)).isfinite().all()
+        return residual(candidate, count) if possible else math.inf
+
     with one_thread():
-        scores = {candidate: residual(candidate, FIRST_LOOK) for candidate in candidates}
+        scores = {candidate: score(candidate, FIRST_LOOK) for candidate in candidates}
         for candidate in sorted(candidates, key=scores.__getitem__)[:SHORTLIST]:
-            scores[candidate] = residual(candidate, None)
+            scores[candidate] = score(candidate, None)
     ranked = sorted(candidates, key=scores.__getitem__)
     best = labels.stored(ranked[0], geometry)
     same = list(

@@ -108,7 +108,12 @@ def normalisation(survey: Survey, elements: int) -> str:
     """The named trace that R has in every row, N elements and K sources."""
     count = survey.num_sources
     one = np.ones(len(count))
-    named = {"trace N": elements * one, "trace K": one * count, "trace N K": elements * one * count, "trace 1": one}
+    named = {
+        "trace N": elements * one,
+        "trace K": one * count,
+        "trace N K": elements * one * count,
+        "trace 1": one,
+    }
     matching = [name for name, trace in named.items() if np.abs(survey.trace / trace - 1).max() < EQUAL]
     span = f"trace from {survey.trace.min():.3g} to {survey.trace.max():.3g}"
     name = matching[0] if matching else span

@@ -1,22 +1,21 @@
 """Shards as another simulator would have written them: our scenes in its conventions."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ristune.nearfield.channel import code_values, complex_normal, draw_codes
+from ristune.nearfield.channel import code_values
 from ristune.nearfield.conventions import Convention, forms
 from ristune.nearfield.scene import covariance_factor
-from tests.nearfield.conftest import GEOMETRY, simulator
 from ristune.nearfield.simulator import NearFieldSimulator
+from tests.nearfield.conftest import GEOMETRY, simulator
 
 OURS = next(forms())
 
 
-def parts(values: Any) -> np.ndarray:
+def complex_parts(values: Any) -> np.ndarray:
     """Complex numbers as float32 with re and im as a last axis."""
     values = np.asarray(values)
     return np.stack([values.real, values.imag], axis=-1).astype(np.float32)
@@ -89,14 +88,14 @@ def old_shard(
     h, codes = h[..., places], codes[..., places]
     covariance = covariance[:, places][:, :, places]
     return {
-        "y": parts(y),
-        "H": parts(codes @ h.mT),
-        "H_full": parts(h),
-        "codes": parts(codes),
+        "y": complex_parts(y),
+        "H": complex_parts(codes @ h.mT),
+        "H_full": complex_parts(h),
+        "codes": complex_parts(codes),
         "ptr": torch.cat(old_labels(batch, convention), dim=1).numpy(),
         "K": count.numpy(),
         "snr": batch["snr_db"].numpy(),
-        "R": parts(covariance),
+        "R": complex_parts(covariance),
         "R_samp": np.zeros((rows, GEOMETRY.size, GEOMETRY.size, 2), np.float32),
     }
 

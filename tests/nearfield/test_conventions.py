@@ -37,7 +37,9 @@ def test_the_convention_is_told_and_the_labels_come_back(convention: Convention)
         # An arc sine or cosine of a float32 amplifies its rounding near the ends.
         assert torch.allclose(got, true, rtol=2e-6, atol=2e-6)
     again = source_steering(*labels, GEOMETRY).mT.to(torch.complex128)
-    assert (again - old[0].responses(found, GEOMETRY) * _phase(again, old[0].responses(found, GEOMETRY))).abs().max() < 1e-3
+    assert (
+        again - old[0].responses(found, GEOMETRY) * _phase(again, old[0].responses(found, GEOMETRY))
+    ).abs().max() < 1e-3
 
 
 def _phase(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -70,7 +72,9 @@ def test_steering_outside_of_the_candidates_is_refused_with_the_residuals():
     labels, _ = of_shard(old_shard(24))
     exact = labels.responses(OURS, GEOMETRY)
     taper = torch.linspace(0.7, 1.3, GEOMETRY.size, dtype=torch.float64)
-    with pytest.raises(InputError, match=r"(?s)R: got 'residual .* at best'.*residual of at most 0.01.*0\.\d+  u = sin az"):
+    with pytest.raises(
+        InputError, match=r"(?s)R: got 'residual .* at best'.*residual of at most 0.01.*0\.\d+  u = sin az"
+    ):
         from_covariances(labels, covariance_of(labels, exact * taper), False, GEOMETRY)
 
 

@@ -41,7 +41,9 @@ def test_a_file_that_was_cut_off_is_refused(path):
 def test_what_cannot_be_read_by_rows_is_refused_with_a_remedy(shard, tmp_path):
     packed = str(tmp_path / "packed.npz")
     np.savez_compressed(packed, y=shard["y"])
-    with pytest.raises(InputError, match="got 'y'; arrays must be stored.*unzip .*packed.npz -d packed.*zip -0"):
+    with pytest.raises(
+        InputError, match="got 'y'; arrays must be stored.*unzip .*packed.npz -d packed.*zip -0"
+    ):
         open_npz(packed, ["y"])
     turned = save(tmp_path / "turned.npz", {"y": np.asfortranarray(shard["y"])})
     with pytest.raises(InputError, match="y: <f4 .* in Fortran order.*ascontiguousarray"):
@@ -98,13 +100,17 @@ def test_files_of_different_kinds_are_refused(shard, tmp_path):
         open_archives(paths)
 
 
-@pytest.mark.parametrize(("missing", "match"), [("H_full", "the effective channel H tells only L"), ("snr", "add snr")])
+@pytest.mark.parametrize(
+    ("missing", "match"), [("H_full", "the effective channel H tells only L"), ("snr", "add snr")]
+)
 def test_arrays_that_are_required_are_named(shard, tmp_path, missing, match):
     with pytest.raises(InputError, match=match):
         open_archives([save(tmp_path / "a.npz", shard, without=(missing,))])
 
 
-@pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (0, "zeros only")])
+@pytest.mark.parametrize(
+    ("value", "kind"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (0, "zeros only")]
+)
 def test_bad_values_are_named_by_file_array_and_row(shard, tmp_path, value, kind):
     y = shard["y"].copy()
     y[4] = value
