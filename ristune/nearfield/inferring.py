@@ -29,7 +29,7 @@ CLEARLY, CLEARLY_IN_NOISE = 10.0, 1.2
 # Of y, right labels leave about 1 / (1 + SNR) and wrong ones all.
 LARGEST_UNEXPLAINED = 0.8
 # Scenes of the first look at every candidate, candidates that are looked at again, candidates that are shown.
-FIRST_LOOK, SHORTLIST, SHOWN = 4, 40, 8
+FIRST_LOOK, SHORTLIST, SHOWN = 2, 40, 8
 
 Floats = NDArray[np.float64]
 
@@ -168,7 +168,8 @@ def from_covariances(labels: Labels, covariance: Tensor, coherent: bool, geometr
     def residual(convention: Convention, count: int | None) -> float:
         responses = labels.responses(convention, geometry, count)
         target = variants[convention.order, convention.sign][:count]
-        return float(np.sqrt(np.mean(fit_covariance(target, responses, coherent).residual ** 2)))
+        # The median: single rows that are out of place are found, and named, when every row is looked at.
+        return float(np.median(fit_covariance(target, responses, coherent).residual))
 
     return _decide("R", residual, labels, geometry, LARGEST_RESIDUAL, CLEARLY)
 
@@ -193,7 +194,7 @@ def from_snapshots(labels: Labels, y: Tensor, h: Tensor, codes: Tensor, geometry
         parts = [y[:count], h[:count, :, places], codes[:count, :, places]]
         if convention.conjugate:
             parts = [part.conj().resolve_conj() for part in parts]
-        return float(1 - fit(parts[0], parts[1], parts[2], factor).explained().mean())
+        return float(1 - fit(parts[0], parts[1], parts[2], factor).explained().median())
 
     return _decide("y", unexplained, labels, geometry, LARGEST_UNEXPLAINED, CLEARLY_IN_NOISE)
 

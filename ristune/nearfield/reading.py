@@ -241,7 +241,7 @@ def _find_link(reader: Reader, rows: NDArray[np.int64], convention: Convention) 
     for bits in itertools.product(both, both[: 2 - _real(channel)], both[: 2 - _real(codes)]):
         link = Link(*bits)
         ours = link.apply(y, channel, codes, convention.conjugate)
-        explained[link] = float(fit(ours[0], ours[1], ours[2], factor).explained().mean())
+        explained[link] = float(fit(ours[0], ours[1], ours[2], factor).explained().median())
     ranked = sorted(explained, key=explained.__getitem__, reverse=True)
     best, second = ranked[:2]
     if explained[best] < 1 - LARGEST_UNEXPLAINED or explained[second] > OTHER_LINK * explained[best]:
