@@ -1,4 +1,4 @@
-# `make sweep` and `make test` need only Python 3.11 and pip.
+# `make sweep` and `make fast` need only Python 3.11 and pip; `make test` also what `make tools` installs.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python

@@ -68,6 +68,7 @@ class Config:
     Attributes:
         task: constructor (`_target_`) and arguments of the task; `name` and `objective` are for ristune.
         simulator: the same for what draws the dataset; None where the task has none.
+        importer: the same for what makes a dataset of a user's own files; None where the task has none.
         space: distributions by configuration path.
         source: the composed configuration before interpolation, plain values; crosses processes.
         overrides: the overrides it was composed from.
@@ -76,6 +77,7 @@ class Config:
 
     task: Mapping[str, Any]
     simulator: Mapping[str, Any] | None
+    importer: Mapping[str, Any] | None
     data: DataConfig
     training: TrainingConfig
     optimizer: OptimizerConfig
@@ -269,6 +271,7 @@ def _typed(node: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str,
     return Config(
         task=plain["task"],
         simulator=plain.get("simulator"),
+        importer=plain.get("importer"),
         data=_section(DataConfig, "data", plain["data"]),
         training=_section(TrainingConfig, "training", plain["training"]),
         optimizer=_section(OptimizerConfig, "optimizer", plain["optimizer"]),

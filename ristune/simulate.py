@@ -144,7 +144,7 @@ def ensure_dataset(config: Config, console: Console) -> None:
     """
     uri = config.data.uri
     storage = open_storage(uri, "data.uri")
-    if not storage.exists(MANIFEST) and is_foreign(storage):
+    if is_foreign(storage):
         console.print(open_dataset(uri).hint)
     elif not storage.exists(MANIFEST):
         if not isinstance(storage, LocalStorage):

@@ -23,7 +23,7 @@ ROOMS = {
     "simulate": {"cli", "config", "data", "meter", "overrides", "parallel"},
     "train": {"cli", "config", "simulate", "tracking", "training", "trial"},
     "evaluate": {"cli", "config", "data", "overrides", "training", "trial"},
-    "dataset": {"cli", "config", "data", "dispatch", "meter", "training", "trial"},
+    "dataset": {"cli", "config", "data", "dispatch", "meter", "overrides", "training", "trial"},
     "sweep": {"cli", "config", "overrides", "parallel", "simulate", "tracking", "training", "trial"},
     "errors": set(),
     "dispatch": set(),

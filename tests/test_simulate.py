@@ -49,7 +49,7 @@ def test_an_interrupted_command_goes_on_when_it_is_given_again(tmp_path, capsys,
     assert files(tmp_path / "d") == files(tmp_path / "whole")
 
 
-def test_training_goes_on_with_a_dataset_that_was_interrupted_but_not_with_another_one(tmp_path, capsys):
+def test_training_simulates_anew_where_no_shard_was_finished(tmp_path):
     uri = tmp_path / "d"
     assert simulate.main([*TOY, "--out", str(uri), *SIZES]) == 0
     shutil.move(uri / "manifest.json", uri / "unfinished")

@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column, check_columns, id_column
 from ristune.data.footers import File, no_parquet, open_parquet, read_footer
-from ristune.data.manifest import SPLITS, UNFINISHED, Generator, Manifest, RowGroup, Shard, Split, Table
+from ristune.data.manifest import (
+    MANIFEST,
+    PIN,
+    SPLITS,
+    UNFINISHED,
+    Generator,
+    Manifest,
+    RowGroup,
+    Shard,
+    Split,
+    Table,
+)
 from ristune.data.storage import Storage
 from ristune.data.tensors import column_of, to_numpy
 from ristune.errors import InputError
@@ -61,8 +72,9 @@ Foreign = ForeignShard | ForeignTable
 
 
 def is_foreign(storage: Storage) -> bool:
-    """Whether a directory without manifest holds finished Parquet files in folders named as splits."""
-    return not storage.exists(UNFINISHED) and any(_paths(storage, split) for split in SPLITS)
+    """Whether a directory holds Parquet files in folders named as splits, and nothing of ristune's format."""
+    ours = any(storage.exists(name) for name in (MANIFEST, PIN, UNFINISHED))
+    return not ours and any(_paths(storage, split) for split in SPLITS)
 
 
 def read_foreign(storage: Storage) -> tuple[Manifest, str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,16 +27,20 @@ TORCH_DTYPES = {
 }
 
 
+# The two parts of a batch: who keeps the ids of a batch must not keep its wide columns with them.
+WIDE_PART, NARROW_PART = 0, 1
+
+
 @dataclass(frozen=True)
 class Packed:
-    """A batch as one run of bytes, so that it moves to a device in one piece.
+    """A batch as two runs of bytes, so that it moves to a device in few pieces.
 
     Attributes:
-        data: the bytes, [size], uint8.
+        parts: the wide columns and the narrow ones, [size], uint8.
         rows: the number of samples.
     """
 
-    data: Tensor
+    parts: tuple[Tensor, ...]
     rows: int
 
 
@@ -55,38 +58,42 @@ class Gatherer:
         self._layout = layout
         self._wide: list[tuple[int, int, int]] = []
         self._narrow: list[tuple[int, Column, int, int]] = []
-        self._columns: list[tuple[Column, int]] = []
-        size = 0
+        self._columns: list[tuple[Column, int, int]] = []
+        self._sizes = [0, 0]
         for name in columns:
             number, column, offset = layout.places[name]
-            if layout.planes[number].wide:
-                self._wide.append((number, size, row_width(column)))
+            part = WIDE_PART if layout.planes[number].wide else NARROW_PART
+            start = self._sizes[part]
+            if part == WIDE_PART:
+                self._wide.append((number, start, row_width(column)))
             else:
-                self._narrow.append((number, column, offset, size))
-            self._columns.append((column, size))
-            size = -(-(size + row_width(column) * batch_size) // LINE) * LINE
-        self.size = size
+                self._narrow.append((number, column, offset, start))
+            self._columns.append((column, part, start))
+            self._sizes[part] = -(-(start + row_width(column) * batch_size) // LINE) * LINE
+
+    def pools(self, kept: int, pinned: bool) -> list[BufferPool]:
+        """Memory for batches, a pool for each part; see `BufferPool`."""
+        return [BufferPool(size, kept, pinned) for size in self._sizes]
 
     def gather(
-        self, pool: BufferPool, pieces: Sequence[tuple[Planes, NDArray[np.int64]]], keep: Any = None
+        self, pools: Sequence[BufferPool], pieces: Sequence[tuple[Planes, NDArray[np.int64]]]
     ) -> Packed:
         """Copy a batch together; the interpreter's lock is released meanwhile.
 
         Args:
-            pool: of buffers of `size`.
+            pools: as `pools` makes them.
             pieces: planes, and the rows to take from them, [b]; together at most `batch_size` rows.
-            keep: what must live until the copy is made.
 
         Returns:
-            The batch; its memory goes back to the pool when the last tensor of it is gone.
+            The batch; the memory of a part goes back to its pool when the last tensor of it is gone.
         """
-        buffer = pool.take()
+        wide, narrow = (pool.take() for pool in pools)
         done = 0
         for planes, rows in pieces:
             count = len(rows)
             for number, start, width in self._wide:
                 first = start + done * width
-                target = buffer[first : first + count * width].reshape(count, width)
+                target = wide[first : first + count * width].reshape(count, width)
                 # Rows are in range by construction; any other mode would copy through a buffer of numpy's.
                 np.take(planes[number], rows, axis=0, out=target, mode="clip")
             taken: dict[int, NDArray[np.uint8]] = {}
@@ -95,17 +102,17 @@ class Gatherer:
                     taken[number] = np.take(planes[number], rows, axis=0, mode="clip")
                 width = row_width(column)
                 first = start + done * width
-                target = buffer[first : first + count * width].view(column.dtype)
+                target = narrow[first : first + count * width].view(column.dtype)
                 target.reshape(count, *column.shape)[...] = view(taken[number], column, offset)
             done += count
-        return Packed(torch.from_numpy(buffer), done)
+        return Packed((torch.from_numpy(wide), torch.from_numpy(narrow)), done)
 
     def columns(self, batch: Packed) -> dict[str, Tensor]:
         """The columns of a batch by name, [B, *shape], of their dtypes, sharing its memory."""
         found = {}
-        for column, start in self._columns:
-            part = batch.data[start : start + batch.rows * row_width(column)]
-            found[column.name] = part.view(TORCH_DTYPES[column.dtype]).view(batch.rows, *column.shape)
+        for column, part, start in self._columns:
+            values = batch.parts[part][start : start + batch.rows * row_width(column)]
+            found[column.name] = values.view(TORCH_DTYPES[column.dtype]).view(batch.rows, *column.shape)
         return found
 
 

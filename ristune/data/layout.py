@@ -36,8 +36,8 @@ class Plane:
 
     @property
     def wide(self) -> bool:
-        """Whether a row is nothing but the bytes of one column."""
-        return len(self.columns) == 1 and self.width == row_width(self.columns[0])
+        """Whether it is one column that lies by itself."""
+        return len(self.columns) == 1 and self.width >= WIDE
 
 
 @dataclass(frozen=True)

@@ -148,9 +148,12 @@ class ObjectStorage:
 
     def list(self, path: str) -> tuple[str, ...]:
         """The sorted names right below a prefix; see `Storage.list`."""
-        selector = FileSelector(self.location.key(path), allow_not_found=True)
+        key = self.location.key(path)
+        # On Google's store pyarrow sees no directory that was not made as one: the files below tell of it.
+        selector = FileSelector(key, allow_not_found=True, recursive=self.location.scheme == "gs")
         found = self._connection.run(path, lambda filesystem: filesystem.get_file_info(selector))
-        return tuple(sorted(info.base_name for info in found if info.base_name != PROBE))
+        names = {info.path.removeprefix(f"{key}/").partition("/")[0] for info in found}
+        return tuple(sorted(names - {PROBE, ""}))
 
     def remove_tree(self, path: str) -> None:
         """Remove an object, or all below a prefix; see `Storage.remove_tree`."""
@@ -158,8 +161,8 @@ class ObjectStorage:
 
         def remove(filesystem: FileSystem) -> None:
             kind = filesystem.get_file_info(key).type
-            if kind is FileType.Directory and key == self.location.bucket:
-                filesystem.delete_dir_contents(key)
+            if kind is FileType.Directory and (self.location.scheme == "gs" or key == self.location.bucket):
+                filesystem.delete_dir_contents(key, missing_dir_ok=True)
             elif kind is FileType.Directory:
                 filesystem.delete_dir(key)
             elif kind is FileType.File:

@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from ristune.data.gather import Packed
 
@@ -54,18 +53,18 @@ def moved(batches: Iterator[Packed], device: torch.device) -> Iterator[Packed]:
         return
     if device.type != "cuda":
         for batch in batches:
-            yield Packed(batch.data.to(device), batch.rows)
+            yield Packed(tuple(part.to(device) for part in batch.parts), batch.rows)
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     # The host's memory must not be lent to another batch before the copy out of it has been made.
-    under_way: deque[tuple[torch.cuda.Event, Tensor]] = deque()
+    under_way: deque[tuple[torch.cuda.Event, Packed]] = deque()
     sent: tuple[Packed, torch.cuda.Event] | None = None
     for batch in batches:
         with torch.cuda.stream(stream):
-            there = batch.data.to(device, non_blocking=True)
+            there = tuple(part.to(device, non_blocking=True) for part in batch.parts)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(stream)
-        under_way.append((copied, batch.data))
+        under_way.append((copied, batch))
         while under_way and under_way[0][0].query():  # type: ignore[no-untyped-call]
             under_way.popleft()
         if sent is not None:
@@ -78,7 +77,8 @@ def moved(batches: Iterator[Packed], device: torch.device) -> Iterator[Packed]:
 
 def _received(batch: Packed, copied: torch.cuda.Event) -> Packed:
     """Make the stream that uses a batch wait for its copy, and keep its memory until that use is over."""
-    user = torch.cuda.current_stream(batch.data.device)
+    user = torch.cuda.current_stream(batch.parts[0].device)
     user.wait_event(copied)
-    batch.data.record_stream(user)
+    for part in batch.parts:
+        part.record_stream(user)
     return batch

@@ -18,6 +18,8 @@ from ristune.errors import InputError
 
 # Requests under way at once, for one shard.
 READERS = 8
+# Shards under way at once: while the end of one is hashed, the next one is on its way.
+AHEAD = 2
 # How often bytes are asked for again that are not what the manifest says: the way may have altered them.
 READS = 3
 
@@ -54,10 +56,10 @@ def read_shards(
     Raises:
         InputError: a shard cannot be read, or is not what the manifest says.
     """
-    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as ahead:
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(AHEAD) as ahead:
         coming: deque[Future[memoryview]] = deque()
         for index, shard in enumerate(shards):
-            for following in shards[index + len(coming) : index + 2]:
+            for following in shards[index + len(coming) : index + AHEAD]:
                 coming.append(
                     ahead.submit(fetch, storage, following.path, following.bytes, following.sha256, readers)
                 )

@@ -76,13 +76,13 @@ class HostSource:
 
     def batches(self, order: Order, batch_size: int, start: int, prefetch: int) -> Iterator[Batch]:
         """The batches of an epoch; see `Source.batches`."""
-        pool = BufferPool(self._gatherer.size, prefetch + 3, pinned=self._device.type == "cuda")
-        jobs = self._jobs(order, batch_size, start, pool)
+        pools = self._gatherer.pools(prefetch + 3, pinned=self._device.type == "cuda")
+        jobs = self._jobs(order, batch_size, start, pools)
         for packed in moved(ahead(jobs, prefetch), self._device):
             yield self._gatherer.columns(packed)
 
     def _jobs(
-        self, order: Order, batch_size: int, start: int, pool: BufferPool
+        self, order: Order, batch_size: int, start: int, pools: Sequence[BufferPool]
     ) -> Iterator[Callable[[], Packed]]:
         begin, end = start * batch_size, len(order)
         if begin >= end:
@@ -100,11 +100,13 @@ class HostSource:
             while open_windows[0][1] <= first:
                 open_windows.popleft()
             parts = [(max(first, a) - a, min(last, b) - a, window) for a, b, window in open_windows]
-            yield partial(self._gather, pool, parts)
+            yield partial(self._gather, pools, parts)
 
-    def _gather(self, pool: BufferPool, parts: Sequence[tuple[int, int, Callable[[], Window]]]) -> Packed:
+    def _gather(
+        self, pools: Sequence[BufferPool], parts: Sequence[tuple[int, int, Callable[[], Window]]]
+    ) -> Packed:
         windows = [(window(), a, b) for a, b, window in parts]
-        return self._gatherer.gather(pool, [(window.planes, window.rows[a:b]) for window, a, b in windows])
+        return self._gatherer.gather(pools, [(window.planes, window.rows[a:b]) for window, a, b in windows])
 
 
 def resident_windows(resident: Resident) -> Callable[[Order, int], Iterator[Callable[[], Window]]]:

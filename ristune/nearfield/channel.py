@@ -10,6 +10,8 @@ from ristune.errors import InputError
 
 PHASES = 256
 CODE_FAMILIES = ("random", "dft2d", "hadamard")
+# The family of datasets whose every sample has codes of its own, in a column `code`.
+PER_SAMPLE = "per-sample"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def draw_codes(
 
 
 def code_values(indices: np.ndarray) -> np.ndarray:
-    """Unit-modulus codes, complex64, of phase indices."""
+    """Unit-modulus codes, complex64, of phases in units of 2 pi / 256."""
     return np.asarray(np.exp(2j * np.pi / PHASES * indices), dtype=np.complex64)
 
 

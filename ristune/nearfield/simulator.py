@@ -143,7 +143,8 @@ class NearFieldSimulator:
             "kappa": kappa.astype(np.float32),
             **vars(scenes),
         }
-        return {**block, "scene_id": _identities(block)}
+        told_by = ("azimuth", "elevation", "range", "power", "snr_db", "y")
+        return {**block, "scene_id": identities(*(block[name] for name in told_by))}
 
     def _field(self, scenes: Scenes, rng: np.random.Generator) -> np.ndarray:
         """The field at the surface, x_l = A s_l, [B, L, N], complex64."""
@@ -170,11 +171,17 @@ def _parts(values: np.ndarray, dtype: str) -> np.ndarray:
     return np.stack([values.real, values.imag], axis=-1).astype(dtype)
 
 
-def _identities(block: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A 62-bit digest of each scene's own content: the same scene in two places has the same id."""
-    names = ("azimuth", "elevation", "range", "power", "snr_db", "y")
+def identities(*columns: np.ndarray) -> np.ndarray:
+    """A 62-bit digest of each row's own content: the same scene in two places has the same id.
+
+    Args:
+        columns: what a row is told by, [B, ...] each.
+
+    Returns:
+        [B], int64.
+    """
     digests = (
-        hashlib.blake2b(b"".join(block[name][row].tobytes() for name in names), digest_size=8).digest()
-        for row in range(len(block["y"]))
+        hashlib.blake2b(b"".join(part.tobytes() for part in row), digest_size=8).digest()
+        for row in zip(*columns, strict=True)
     )
     return np.array([int.from_bytes(digest, "little") >> 2 for digest in digests], dtype=np.int64)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ristune.errors import InputError
-from ristune.nearfield import evaluation
-from ristune.nearfield.channel import code_values
+from ristune.nearfield import checking, evaluation, picture
+from ristune.nearfield.channel import PER_SAMPLE, PHASES, code_values
 from ristune.nearfield.covariance import (
     Moments,
     Prediction,
@@ -135,7 +135,8 @@ class NearFieldTask:
             )
         self._check_view(dataset)
         self.source_model = str(dataset.parameters["scene"]["source_model"])
-        self._codes = torch.from_numpy(code_values(dataset.table("codebooks")["phase"].numpy()))
+        if dataset.parameters["codes"]["family"] != PER_SAMPLE:
+            self._codes = torch.from_numpy(code_values(dataset.table("codebooks")["phase"].numpy()))
         count = min(CONSTANT_SCENES, dataset.rows("train"))
         self._constant = self._best_constant(dataset.split("train", columns=LABELS, limit=count))
 
@@ -149,8 +150,7 @@ class NearFieldTask:
         y = torch.view_as_complex(batch["y"])
         h = torch.view_as_complex(batch["h"].float())
         ridge = ridge_parameter(y, h, batch["noise_var"])
-        codes = self._codes[batch["codebook"].long()]
-        snapshots = normalise(ridge_snapshots(y, h, codes, ridge))
+        snapshots = normalise(ridge_snapshots(y, h, self.codes(batch), ridge))
         return {
             **batch,
             "snapshots": snapshots,
@@ -180,6 +180,22 @@ class NearFieldTask:
     ) -> dict[str, list[dict[str, Any]]]:
         """Tables of a test split; see `ristune.nearfield.evaluation`."""
         return evaluation.evaluate(self, batches, predict, scenes)
+
+    def check_sample(self, batch: Batch) -> list[str]:
+        """What is wrong with rows as they are stored, on the CPU; see `ristune.nearfield.checking`."""
+        return checking.check(batch, self.codes(batch), self._factor(batch), self.source_model)
+
+    def draw_sample(self, sample: Mapping[str, Tensor], axes: Any) -> None:
+        """Draw one row as it is stored, on matplotlib axes; see `ristune.nearfield.picture`."""
+        batch = {name: column.unsqueeze(0) for name, column in sample.items()}
+        picture.draw(batch, self.codes(batch), self.geometry, self.field_of_view.limits(), axes)
+
+    def codes(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The codes of each snapshot, [B, L, N], complex64: the sample's own, or those of its codebook."""
+        if "code" in batch:
+            phase = batch["code"].float() * (2 * math.pi / PHASES)
+            return torch.polar(torch.ones_like(phase), phase)
+        return self._codes[batch["codebook"].long()]
 
     def _moments(self, predicted: Prediction, batch: Batch) -> Moments:
         sample_map = batch["sample_map"] * self.geometry.size

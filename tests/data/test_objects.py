@@ -70,7 +70,8 @@ def test_threads_share_one_open_object(server, storage):
         (Fault("status", status=500, code="InternalError"), 4),
         (Fault("status", status=429, code="TooManyRequests"), 4),
         (Fault("cut", times=2), 5),
-        (Fault("short"), 6),
+        # Memory that was used before may hold the bytes that were left out: then nothing is asked again.
+        (Fault("short"), None),
         (Fault("flip"), 6),
         (Fault("reset", times=4), None),
         (Fault("status", method="HEAD", times=3), 3),

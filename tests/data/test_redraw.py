@@ -63,6 +63,6 @@ def test_other_bytes_are_refused_and_not_written(dataset):
 
 
 def test_a_shard_that_is_not_in_the_dataset_is_refused(dataset):
-    rule = "shard: got 'train/00003.parquet'; the shards are train/00000.parquet to train/00002.parquet, val/"
+    rule = "shard: got 'train/00003.parquet'; the shards are train/00000.parquet to train/00002.parquet, "
     with pytest.raises(InputError, match=rule):
         rewrite_shard(str(dataset), Simulated(Drawing(), SIZES, 3, 8), "train/00003.parquet")

@@ -12,6 +12,7 @@ import pytest
 from ristune.data.dataset import open_dataset
 from ristune.data.source import Part, Simulated
 from ristune.data.writer import serial, write_dataset
+from ristune.data.written import write_part
 from ristune.errors import InputError
 from tests.data.drawing import Drawing, files
 
@@ -210,6 +211,13 @@ def test_a_source_that_gives_another_number_of_rows_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="train/00000.parquet: rows: got 7; 8 are wanted"):
         write_dataset(str(tmp_path / "d"), Short(Drawing(), SIZES, 3, 8))
+
+
+def test_a_process_that_does_not_see_the_dataset_writes_nothing(tmp_path):
+    rule = "must be seen by every process and machine that writes to it; choose a folder"
+    with pytest.raises(InputError, match=rule):
+        write_part(str(tmp_path / "elsewhere"), SOURCE, Part("train", 0, 8), None)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 SLOW = """

@@ -45,16 +45,16 @@ def test_a_source_can_be_shipped_to_another_process():
     ("change", "rule"),
     [
         (
-            lambda arrays: arrays.update(power=arrays["power"].astype("<f4")),
+            lambda a: a.update(power=a["power"].astype("<f4")),
             r"column 'power': got \(3, '<f4'\)",
         ),
-        (lambda arrays: arrays.update(wave=arrays["wave"][:, :1]), r"column 'wave': got \(3, 1, 2, '<f4'\)"),
+        (lambda a: a.update(wave=a["wave"][:, :1]), r"column 'wave': got \(3, 1, 2, '<f4'\)"),
         (
-            lambda arrays: arrays.update(index=arrays["index"][:1]),
+            lambda a: a.update(index=a["index"][:1]),
             "column 'index': got .*3 rows were asked for",
         ),
-        (lambda arrays: arrays.pop("gain"), "column 'gain': got None"),
-        (lambda arrays: arrays.update(more=arrays["gain"]), "column 'more': got .*: None"),
+        (lambda a: a.pop("gain"), "column 'gain': got None"),
+        (lambda a: a.update(more=a["gain"]), "column 'more': got .*: None"),
     ],
 )
 def test_a_draw_unlike_the_first_is_refused_and_never_converted(monkeypatch, change, rule):

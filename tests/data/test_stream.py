@@ -10,7 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ristune.data.cache import NodeCache
+from ristune.data.columns import Column
 from ristune.data.dataset import Dataset, open_dataset
+from ristune.data.gather import Gatherer
+from ristune.data.layout import WIDE, layout, pack
 from ristune.data.places import Place
 from ristune.data.shards import encode
 from ristune.data.source import Simulated
@@ -158,6 +161,22 @@ def test_a_batch_is_the_callers_own(dataset, mode):
 def test_memory_of_batches_that_are_gone_is_used_again(dataset):
     addresses = {batch["wave"].data_ptr() for batch in stream(dataset, batch_size=2, prefetch=1).epoch(0)}
     assert len(addresses) <= 5
+
+
+def test_who_keeps_a_narrow_column_does_not_keep_the_wide_ones():
+    wide = [Column("wave", "<f4", (WIDE,), "1", "input"), Column("sample_id", "<i8", (), "1", "id")]
+    rng = np.random.default_rng(0)
+    arrays = {"wave": rng.random((40, WIDE), np.float32), "sample_id": np.arange(40)}
+    planes = [pack(plane, arrays) for plane in layout(wide).planes]
+    gatherer = Gatherer(layout(wide), ["wave", "sample_id"], 4)
+    pools = gatherer.pools(kept=2, pinned=False)
+    kept, addresses = [], set()
+    for first in range(0, 40, 4):
+        batch = gatherer.columns(gatherer.gather(pools, [(planes, np.arange(first, first + 4))]))
+        addresses.add(batch["wave"].data_ptr())
+        kept.append(batch["sample_id"])
+    assert torch.cat(kept).tolist() == list(range(40))
+    assert len(addresses) <= 2
 
 
 @pytest.mark.parametrize("mode", MODES)
