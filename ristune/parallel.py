@@ -25,6 +25,8 @@ OBJECT_STORE_BYTES = 128 * 2**20
 LONGEST_TEMPORARY = 40
 # Seconds between two looks at how far the workers are.
 PERIOD = 0.5
+# Seconds for tasks to be given up in.
+PATIENCE = 3.0
 # How often a worker that is lost, with its machine perhaps, is replaced.
 RESTARTS = 3
 # One core a worker: threads of the numerical libraries would only compete.
@@ -60,8 +62,10 @@ def pool(workers: int, address: str | None = None) -> Iterator[Mapper]:
 
     Yields:
         A mapper. It raises what the function raises, and InputError if the function cannot be pickled or a
-        worker is lost again and again.
+        worker is lost again and again; it is of no use any more then, for other items may be under way.
     """
+    # The tasks that are under way, and the worker of each.
+    running: dict[Any, Any] = {}
     with ray_running(workers, 0, address, ONE_THREAD), _signals_interrupt():
         # The nodes of a cluster have an environment of their own.
         there = {} if address is None else {"runtime_env": {"env_vars": ONE_THREAD}}
@@ -76,9 +80,12 @@ def pool(workers: int, address: str | None = None) -> Iterator[Mapper]:
             progress: Progress | None,
             /,
         ) -> Iterator[Result]:
-            return _over(actors, function, items, progress)
+            return _over(actors, running, function, items, progress)
 
-        yield over
+        try:
+            yield over
+        finally:
+            _give_up(running)
 
 
 @contextmanager
@@ -124,16 +131,16 @@ class _Worker:
 
 def _over(
     actors: Sequence[Any],
+    running: dict[Any, Any],
     function: Callable[[Item, Progress | None], Result],
     items: Sequence[Item],
     progress: Progress | None,
 ) -> Iterator[Result]:
     shared = _put(function)
     idle, waiting = list(actors), deque(items)
-    # One item a worker: there is never more in flight than can be worked on.
-    running: dict[Any, Any] = {}
     finished = told = 0
     while waiting or running:
+        # One item a worker: there is never more in flight than can be worked on.
         while idle and waiting:
             actor = idle.pop()
             running[actor.run.remote(shared, waiting.popleft())] = actor
@@ -150,6 +157,14 @@ def _over(
             now = finished + sum(_get(each, len(actors)) for each in answered)
             progress(now - told)
             told = now
+
+
+def _give_up(running: Mapping[Any, Any]) -> None:
+    """End tasks that are under way: Ray, shut down among them, writes of retries to the terminal."""
+    for actor in running.values():
+        ray.kill(actor)
+    if running:
+        ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
 
 
 def _put(function: Callable[..., Any]) -> Any:
