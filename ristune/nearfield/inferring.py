@@ -25,7 +25,7 @@ from ristune.nearfield.geometry import Geometry
 # ||R - R_candidate|| / ||R||, which float32 labels and covariances stay far below.
 LARGEST_RESIDUAL = 0.01
 # The second best leaves at least so many times more: of R (amplitude), of y (energy).
-CLEARLY, CLEARLY_IN_NOISE = 10.0, 1.2
+CLEARLY, CLEARLY_IN_NOISE = 10.0, 1.1
 # Of y, right labels leave about 1 / (1 + SNR) and wrong ones all.
 LARGEST_UNEXPLAINED = 0.8
 # Scenes of the first look at every candidate, candidates that are looked at again, candidates that are shown.
@@ -194,7 +194,9 @@ def from_snapshots(labels: Labels, y: Tensor, h: Tensor, codes: Tensor, geometry
         parts = [y[:count], h[:count, :, places], codes[:count, :, places]]
         if convention.conjugate:
             parts = [part.conj().resolve_conj() for part in parts]
-        return float(1 - fit(parts[0], parts[1], parts[2], factor).explained().median())
+        left = 1 - fit(parts[0], parts[1], parts[2], factor).explained()
+        # A tenth of the scenes may be out of place.
+        return float(left.sort().values[: math.ceil(0.9 * len(left))].mean())
 
     return _decide("y", unexplained, labels, geometry, LARGEST_UNEXPLAINED, CLEARLY_IN_NOISE)
 
