@@ -148,16 +148,13 @@ class NpzSource:
     def _labels(self, rows: Indices) -> dict[str, NDArray[Any]]:
         of = self.survey
         present = of.range[rows] > 0
-        power: NDArray[Any] = {
-            "R": of.power[rows].astype(float),
-            "equal": present.astype(float),
-            "snapshots": np.abs(of.symbols[rows]) ** 2
-            if self.verdict.source_model == "static"
-            else np.maximum(of.symbol_power[rows], np.finfo(np.float32).tiny),
-        }[self.verdict.power] * present
-        phase: NDArray[Any] = of.phase[rows]
-        if self.verdict.source_model == "static" and not self.found.coherent:
-            phase = np.angle(of.symbols[rows]) * present
+        static = self.verdict.source_model == "static"
+        measured = np.abs(of.symbols[rows]) ** 2 if static else of.symbol_power[rows]
+        by_source = {"R": of.power[rows], "equal": present, "snapshots": measured}[self.verdict.power]
+        power = np.where(present, by_source, 0).astype(float)
+        phase = of.phase[rows]
+        if static and not self.found.coherent:
+            phase = (np.angle(of.symbols[rows]) * present).astype(np.float32)
         if self.verdict.noise == "snr":
             snr_db = of.snr_label[rows]
             noise = of.received[rows] / (1 + 10 ** (snr_db.astype(float) / 10))

@@ -426,9 +426,6 @@ def test_values_out_of_range_are_refused_by_name(old):
             importer(**{"files": old, **changes})
 
 
-COMMON = ["task.grid=[4,7,11]", "task.network={width: 8, blocks: 1}"]
-
-
 def test_the_command_imports_and_its_last_line_trains(old, tmp_path, capsys):
     folder, out = str(Path(old["train"][0]).parent), str(tmp_path / "d")
     assert import_npz.main([folder, "--out", out, "task.field_of_view.range_m=[3,10]"]) == 0
