@@ -151,13 +151,13 @@ class NpzSource:
         static = self.verdict.source_model == "static"
         measured = np.abs(of.symbols[rows]) ** 2 if static else of.symbol_power[rows]
         by_source = {"R": of.power[rows], "equal": present, "snapshots": measured}[self.verdict.power]
-        power = np.where(present, by_source, 0).astype(float)
-        phase = of.phase[rows]
+        power: NDArray[np.float64] = np.where(present, by_source, 0).astype(float)
+        phase: NDArray[np.float32] = of.phase[rows]
         if static and not self.found.coherent:
             phase = (np.angle(of.symbols[rows]) * present).astype(np.float32)
         if self.verdict.noise == "snr":
-            snr_db = of.snr_label[rows]
-            noise = of.received[rows] / (1 + 10 ** (snr_db.astype(float) / 10))
+            snr_db = of.snr_label[rows].astype(float)
+            noise = of.received[rows] / (1 + 10 ** (snr_db / 10))
         else:
             snr_db, noise = measured_snr_db(of)[rows], of.noise[rows]
         labels = {name: getattr(of, name)[rows] for name in ("num_sources", "azimuth", "elevation", "range")}

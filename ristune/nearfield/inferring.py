@@ -96,7 +96,8 @@ def fit_covariance(covariance: Tensor, responses: Tensor, coherent: bool) -> Cov
         responses: A^T, [B, K, N], complex128, zero for absent sources.
         coherent: R = (A s)(A s)^H; otherwise R = A diag(p) A^H + floor I, with p and floor not negative.
     """
-    energy = torch.linalg.vector_norm(covariance, dim=(1, 2)).square().numpy()
+    flat = torch.view_as_real(covariance).flatten(1).numpy()
+    energy = np.einsum("bi,bi->b", flat, flat)
     inner = responses.conj() @ responses.mT
     if coherent:
         field = rank_one(covariance)
@@ -184,7 +185,7 @@ def from_snapshots(labels: Labels, y: Tensor, h: Tensor, codes: Tensor, geometry
 
     def residuals(form: Convention, count: int | None) -> list[float]:
         factor = labels.responses(form, geometry, count).mT.to(torch.complex64)
-        fits = [fit(*(part[:count] for part in parts), factor) for parts in variants]
+        fits = [fit(y[:count], h[:count], codes[:count], factor) for y, h, codes in variants]
         # A tenth of the scenes may be out of place.
         return [
             float((1 - each.explained()).sort().values[: math.ceil(0.9 * len(factor))].mean())
