@@ -1,9 +1,12 @@
-# `make sweep` and `make test` need only Python 3.11 and pip.
+# `make sweep` and `make fast` need only Python 3.11 and pip; `make test` also what `make tools` installs.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: env sweep test fast lint
+# A real S3 server for the tests, from Debian's packages.
+PACKAGES := ceph-mon ceph-osd radosgw ceph-common
+
+.PHONY: env sweep test fast lint tools
 .DEFAULT_GOAL := env
 
 env: $(VENV)/ready
@@ -18,7 +21,8 @@ sweep: env
 	$(RUN) -m ristune.sweep --trials 8 data.uri=data/nearfield-small \
 		simulator.train=4096 simulator.val=512 simulator.test=512 training.epochs=6
 
-# Everything CI runs: style, types, and every test, also those that start Ray or build the wheel.
+# Everything CI runs: style, types, and every test, also those that start Ray or an S3 server, or
+# build the wheel.
 test: lint
 	$(RUN) -m pytest -m ""
 
@@ -30,3 +34,7 @@ lint: env
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+# What `make test` needs beside Python; asks for root only where something is missing.
+tools:
+	dpkg -s $(PACKAGES) > /dev/null 2>&1 || { apt-get update && apt-get install --yes $(PACKAGES); }

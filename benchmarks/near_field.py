@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from ristune.config import compose
-from ristune.data.dataset import open_dataset
-from ristune.data.stream import Stream
+from ristune.data.opening import measured_stream, open_configured
 from ristune.nearfield.covariance import Grid, Moments, Prediction, moments, nmse
 from ristune.nearfield.evaluation import Search
 from ristune.nearfield.geometry import cosines
@@ -69,10 +68,10 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="PATH=VALUE")
     arguments = parser.parse_intermixed_args()
     config = compose(arguments.overrides)
-    dataset = open_dataset(config.data.uri)
+    dataset = open_configured(config.data, print)
     task = build_task(config, dataset)
     assert isinstance(task, NearFieldTask)
-    stream = Stream(dataset, "val", arguments.scenes, seed=0, shuffle=False, device="cpu")
+    stream = measured_stream(config.data, dataset, "val", arguments.scenes, "cpu")
     batch = task.prepare(next(stream.epoch(0)))
     counts = batch["num_sources"]
     prediction = best_map(task.grid, batch["factor"])

@@ -20,10 +20,10 @@ from yaml import YAMLError
 
 import ristune
 from ristune.data.config import DataConfig
-from ristune.errors import InputError
-from ristune.overrides import check_value, literal
+from ristune.errors import InputError, require
+from ristune.overrides import check_value, literal, spell
 from ristune.tracking import TrackingConfig
-from ristune.training.config import OptimizerConfig, TrainingConfig, require
+from ristune.training.config import OptimizerConfig, TrainingConfig
 
 SAMPLERS = ("tpe", "random")
 # What every generator that is seeded takes.
@@ -131,6 +131,7 @@ def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
     for directory in config_dirs:
         if not Path(directory).is_dir():
             raise InputError("--config-dir", str(directory), "it must be a folder", "check the path")
+    overrides = [spell(text) for text in overrides]
     parsed = [_parse(text) for text in overrides]
     directories = [str(Path(directory).resolve()) for directory in config_dirs]
     search = [f"file://{directory}" for directory in directories]
@@ -159,6 +160,7 @@ def restore(source: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
         InputError: as `compose`.
     """
     node = OmegaConf.create(dict(source))
+    overrides = [spell(text) for text in overrides]
     for override in map(_parse, overrides):
         check_value(source, override.key_or_group, override.value())
         OmegaConf.update(node, override.key_or_group, override.value())

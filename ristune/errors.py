@@ -23,3 +23,19 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
         """Pickle by fields, so that the error crosses a process boundary whole."""
         return (InputError, (self.name, self.value, self.rule, self.remedy))
+
+
+def require(ok: bool, name: str, value: object, rule: str) -> None:
+    """Refuse a value of the configuration.
+
+    Args:
+        ok: whether the value is right.
+        name: its configuration path.
+        value: the value.
+        rule: what follows "it must be".
+
+    Raises:
+        InputError: if `ok` is false.
+    """
+    if not ok:
+        raise InputError(name, value, f"it must be {rule}", f"set {name} on the command line or in its YAML")

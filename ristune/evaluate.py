@@ -15,8 +15,7 @@ from rich.table import Table
 
 from ristune import cli
 from ristune.config import Config, restore
-from ristune.data.dataset import open_dataset
-from ristune.data.stream import Stream
+from ristune.data.opening import measured_stream, open_configured
 from ristune.errors import InputError
 from ristune.overrides import literal
 from ristune.training import checkpoint
@@ -46,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(_main, argv)
 
 
-def evaluate(config: Config, directory: Path, split: str, scenes: int, same_data: bool) -> Tables:
+def evaluate(
+    config: Config, directory: Path, split: str, scenes: int, same_data: bool, report: Callable[[str], None]
+) -> Tables:
     """Load a checkpoint strictly and measure it by the task's own hook, or by its metrics.
 
     Args:
@@ -55,13 +56,14 @@ def evaluate(config: Config, directory: Path, split: str, scenes: int, same_data
         split: of the dataset.
         scenes: how many samples costly measures may use.
         same_data: whether the dataset must be the very one it was trained on.
+        report: told of long work, in a line each.
 
     Raises:
         InputError: if checkpoint, dataset and configuration do not fit.
     """
     device = resolve_device(config.training.device)
     precision = resolve_precision(config.training.precision, device)
-    dataset = open_dataset(config.data.uri)
+    dataset = open_configured(config.data, report)
     saved = checkpoint.load(directory)
     if same_data and dataset.dataset_id != saved.state["dataset_id"]:
         raise InputError(
@@ -74,7 +76,7 @@ def evaluate(config: Config, directory: Path, split: str, scenes: int, same_data
     task = build_task(config, dataset)
     saved.load_into(task.network)
     task.network.to(device).eval()
-    stream = Stream(dataset, split, config.training.batch_size, seed=0, shuffle=False, device=device)
+    stream = measured_stream(config.data, dataset, split, config.training.batch_size, device)
     predict = partial(_predict, task, precision, device)
     if isinstance(task, Evaluates):
         return task.evaluate(stream.epoch(0), predict, scenes)
@@ -131,7 +133,9 @@ def _main(argv: Sequence[str]) -> int:
         cli.check_writable("--out", arguments.out.parent)
     console = cli.console()
     with console.status(f"measuring {arguments.checkpoint} on {config.data.uri}, split {arguments.split}"):
-        tables = evaluate(config, arguments.checkpoint, arguments.split, arguments.scenes, not arguments.data)
+        tables = evaluate(
+            config, arguments.checkpoint, arguments.split, arguments.scenes, not arguments.data, console.print
+        )
     for title, rows in tables.items():
         console.print(title, render(rows), sep="\n")
     if arguments.out is not None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from ristune.errors import InputError
 
+# A URI with settings, as it stands between a shell's quotes: Hydra's grammar has another use for ? = &.
+_URI_WITH_SETTINGS = re.compile(r"[a-z][a-z0-9+.-]*://[^'\"\\?]*\?[^'\"\\]*", re.IGNORECASE)
 # Text that needs no quotes: it cannot be read as a number, a truth value, null, a list or a mapping.
 _BARE_TEXT = re.compile(r"(?!(?:null|true|false|nan|inf)$)(?:[A-Za-z_]|\.{0,2}/)[\w./-]*", re.IGNORECASE)
 
@@ -50,6 +52,12 @@ def _kind(value: Any) -> str | None:
         if isinstance(value, types):
             return kind
     return "mapping" if isinstance(value, Mapping) else "list"
+
+
+def spell(text: str) -> str:
+    """An override as typed in a shell, a URI's settings quoted for Hydra's grammar."""
+    path, equals, value = text.partition("=")
+    return f"{path}={literal(value)}" if equals and _URI_WITH_SETTINGS.fullmatch(value) else text
 
 
 def literal(value: Any) -> str:

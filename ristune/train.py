@@ -79,7 +79,7 @@ def _main(argv: Sequence[str]) -> int:
     cli.check_writable("--out", out)
     console = cli.console()
     ensure_dataset(config, console)
-    trial = prepare(config)
+    trial = prepare(config, console.print)
     trial.trainer.check_objective()
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(cli.show(config.resolved()))

@@ -3,9 +3,8 @@
 import math
 import platform
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import torch
 
 import ristune
 from ristune.config import Config, build
-from ristune.data.dataset import Dataset, open_dataset
+from ristune.data.dataset import Dataset
+from ristune.data.opening import measured_stream, open_configured, train_stream
 from ristune.data.stream import Stream
 from ristune.errors import InputError
 from ristune.training import checkpoint
@@ -59,10 +59,14 @@ class Trial:
         }
 
 
-def prepare(config: Config) -> Trial:
+def prepare(config: Config, report: Callable[[str], None]) -> Trial:
     """Open the dataset, build the task, and join them in a trainer.
 
     Weights are drawn from `config.seed` alone, whatever was drawn before in this process.
+
+    Args:
+        config: what to train.
+        report: told of long work, such as fetching the dataset, in a line each.
 
     Raises:
         InputError: if the dataset is missing, damaged or not the task's, or a value is refused.
@@ -70,11 +74,11 @@ def prepare(config: Config) -> Trial:
     device = resolve_device(config.training.device)
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    dataset = open_dataset(config.data.uri)
+    dataset = open_configured(config.data, report)
     task = build_task(config, dataset)
-    stream = partial(Stream, dataset, batch_size=config.training.batch_size, seed=config.seed, device=device)
-    train = stream(split="train", shuffle=True, limit=config.data.train_limit)
-    val = stream(split="val", shuffle=False, limit=config.data.val_limit)
+    batch_size = config.training.batch_size
+    train = train_stream(config.data, dataset, batch_size, config.seed, device)
+    val = measured_stream(config.data, dataset, "val", batch_size, device, config.data.val_limit)
     trainer = Trainer(task, train, val, config.training, config.optimizer, device)
     origin = {
         "config": config.resolved(),

@@ -1,9 +1,17 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 TOY = ["task=toy", "space=toy", "--config-dir", "tests/configs", "tracking.mode=disabled"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded datasets of tests stay out of the user's cache; child processes inherit the place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RISTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

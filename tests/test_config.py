@@ -1,8 +1,9 @@
 import pytest
 import yaml
 
-from ristune.config import build, compose, config_dir
+from ristune.config import build, compose, config_dir, restore
 from ristune.errors import InputError
+from ristune.overrides import literal
 
 TOY = ["task=toy", "space=toy"]
 DIRS = ["tests/configs"]
@@ -156,3 +157,26 @@ def test_every_yaml_file_of_ours_composes():
         for choice in sorted(group.glob("*.yaml")):
             assert yaml.safe_load(choice.read_text())
             compose([f"{group.name}={choice.stem}"])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/a/b?endpoint=http://127.0.0.1:7480&region=eu-central-1&anonymous=true&deadline=60",
+        "gs://bucket?deadline=5",
+    ],
+)
+def test_a_uri_with_settings_is_typed_as_it_is(uri):
+    typed = compose([f"data.uri={uri}"])
+    assert typed.data.uri == uri
+    assert compose([f"data.uri={literal(uri)}"]).data.uri == uri
+    assert compose(typed.overrides).data.uri == uri
+    assert restore(typed.source, [f"data.uri={uri}"], ()).data.uri == uri
+    assert typed.with_values({"data.uri": uri}).overrides[-1] == f"data.uri={literal(uri)}"
+
+
+def test_a_uri_with_settings_may_refer_to_other_values():
+    assert (
+        compose(["data.uri=s3://bucket/${task.name}?deadline=5"]).data.uri
+        == "s3://bucket/nearfield?deadline=5"
+    )

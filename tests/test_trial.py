@@ -16,25 +16,25 @@ def weights(trial):
 
 
 def test_weights_come_from_the_seed_alone_whatever_was_drawn_before(toy_dataset):
-    first = weights(prepare(composed(toy_dataset)))
+    first = weights(prepare(composed(toy_dataset), print))
     torch.manual_seed(12345)
     torch.rand(100)
-    again = weights(prepare(composed(toy_dataset)))
+    again = weights(prepare(composed(toy_dataset), print))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    other = weights(prepare(composed(toy_dataset, "seed=1")))
+    other = weights(prepare(composed(toy_dataset, "seed=1"), print))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_a_trial_leaves_nothing_in_the_process_that_changes_the_next(toy_dataset):
-    alone = [record.val for record in prepare(composed(toy_dataset)).run()]
-    for _ in prepare(composed(toy_dataset, "seed=9", "task.width=64", "training.threads=1")).run():
+    alone = [record.val for record in prepare(composed(toy_dataset), print).run()]
+    for _ in prepare(composed(toy_dataset, "seed=9", "task.width=64", "training.threads=1"), print).run():
         pass
-    assert [record.val for record in prepare(composed(toy_dataset)).run()] == alone
+    assert [record.val for record in prepare(composed(toy_dataset), print).run()] == alone
 
 
 def test_the_best_epochs_checkpoint_says_what_it_came_from(toy_dataset, tmp_path):
     config = composed(toy_dataset)
-    trial = prepare(config)
+    trial = prepare(config, print)
     records = list(trial.run(tmp_path))
     best = min(records, key=lambda record: record.val["mse"])
     state = checkpoint.load(tmp_path / "best").state

@@ -17,28 +17,30 @@ VERSION = "1"
 
 
 class Converted:
-    """The rows of a foreign dataset, shard by shard.
+    """The rows of a foreign dataset, shard by shard, in random order but for exports, whose order is random.
 
     The files are gone through once for every `memory` bytes of a split: each pass takes the rows of as many
     shards as fit.
+
+    Attributes:
+        shuffled: whether rows are put in random order.
     """
 
-    def __init__(
-        self, dataset: Dataset, shuffle: bool, seed: int, memory: int, shard_rows: int | None = None
-    ) -> None:
+    def __init__(self, dataset: Dataset, seed: int, memory: int, shard_rows: int | None = None) -> None:
         """Plan the passes; nothing is read.
 
         Args:
             dataset: what to convert.
-            shuffle: whether rows are put in random order, or lie in one already.
-            seed: decides that order; at least 0.
+            seed: decides the order; at least 0.
             memory: bytes of samples held at a time, besides a file and a shard; one shard at least.
             shard_rows: the number of samples in a shard; by default what makes about 128 MB.
         """
         self._dataset = dataset
-        self._shuffle = shuffle
+        self.shuffled = dataset.manifest.generator.name == PLAIN_GENERATOR
         self._memory = memory
-        self._generator = _generator(dataset, shuffle, seed)
+        self._generator = dataset.manifest.generator
+        if self.shuffled:
+            self._generator = Generator(PLAIN_GENERATOR, VERSION, {"dataset_id": dataset.dataset_id}, seed)
         self._seed = seed
         self._parts = parts(
             {name: split.rows for name, split in dataset.manifest.splits.items()}, self.columns, shard_rows
@@ -72,7 +74,7 @@ class Converted:
         return len({self._group(part) for part in self._parts})
 
     def parameters(self) -> Mapping[str, Any]:
-        """What the files say, or else which files they were and whether rows were shuffled."""
+        """What the files say, or else which files they were."""
         return self._generator.parameters
 
     def tables(self) -> Mapping[str, tuple[Sequence[Column], Mapping[str, NDArray[Any]]]]:
@@ -131,15 +133,7 @@ class Converted:
         return next(part.rows for part in self._parts if part.split == split)
 
     def _order(self, split: str, rows: int) -> NDArray[np.int64]:
-        if not self._shuffle:
+        if not self.shuffled:
             return np.arange(rows, dtype=np.int64)
         sequence = np.random.SeedSequence(entropy=self._seed, spawn_key=(SPLIT_CODES[split],))
         return np.random.Generator(np.random.PCG64(sequence)).permutation(rows)
-
-
-def _generator(dataset: Dataset, shuffle: bool, seed: int) -> Generator:
-    stored = dataset.manifest.generator
-    if stored.name != PLAIN_GENERATOR:
-        return stored
-    parameters = {"dataset_id": dataset.dataset_id, "order": "shuffled" if shuffle else "kept"}
-    return Generator(PLAIN_GENERATOR, VERSION, parameters, seed)

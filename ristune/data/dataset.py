@@ -1,31 +1,31 @@
-"""A dataset as it is read: its manifest, and whole splits and tables in memory."""
+"""A dataset as it is read: its manifest, and splits and tables in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ristune.data.cache import NodeCache, Resident, Unit, Write, planes
 from ristune.data.columns import Column
-from ristune.data.foreign import ForeignShard, ForeignTable, decode_foreign, is_foreign, read_foreign
+from ristune.data.foreign import Foreign, decode_foreign, is_foreign, read_foreign
+from ristune.data.layout import Layout, layout, pack, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
+from ristune.data.reading import Arrays, GroupReader, pieces, read_shards
 from ristune.data.shards import decode
 from ristune.data.storage import Storage, open_storage
 from ristune.errors import InputError
 
-# Training, validation and the labels that a task reads when it is shown the dataset.
-CACHED_SPLITS = 3
-CACHED_TABLES = 16
 
-
-def open_dataset(uri: str) -> "Dataset":
+def open_dataset(uri: str, cache: NodeCache | None = None) -> "Dataset":
     """Open a dataset by its manifest; no shard is read yet.
 
     Args:
-        uri: the directory of the dataset, a plain path or `file://`.
+        uri: where the dataset is: a plain path, `file://`, `s3://` or `gs://`.
+        cache: where this node keeps what is decoded; without one every process decodes for itself.
 
     Raises:
         InputError: there is no finished dataset, or its manifest is refused or not the one that is pinned.
@@ -39,52 +39,13 @@ def open_dataset(uri: str) -> "Dataset":
             rule = f"{PIN} is there, so {MANIFEST} was lost"
             raise InputError("data.uri", storage.uri, rule, "copy the dataset again")
         if is_foreign(storage):
-            return Dataset(storage, *read_foreign(storage))
+            manifest, hint = read_foreign(storage)
+            return Dataset(storage, manifest, cache, hint)
         rule = f"a dataset is a directory that holds {MANIFEST}"
         raise InputError("data.uri", storage.uri, rule, "correct the path, or write a dataset there")
     manifest = parse(storage.read(MANIFEST), storage.uri)
     check_pin(manifest, storage.read(PIN), storage.uri)
-    return Dataset(storage, manifest)
-
-
-@lru_cache(maxsize=CACHED_SPLITS)
-def load_split(dataset: "Dataset", split: str, columns: tuple[str, ...], shards: int) -> dict[str, Tensor]:
-    """Read the first shards of a split into memory, once for each process.
-
-    Args:
-        dataset: the dataset; two of the same place and identity are the same.
-        split: the name of a split it has.
-        columns: the names of columns it has.
-        shards: how many shards.
-
-    Returns:
-        One tensor [rows, *shape] for each column, of its dtype, on the CPU; shared, never to be written to.
-
-    Raises:
-        InputError: a shard is missing, truncated or altered.
-    """
-    wanted = [dataset.column(name) for name in columns]
-    parts = dataset.manifest.splits[split].shards[:shards]
-    rows = sum(part.rows for part in parts)
-    tensors: dict[str, Tensor] = {}
-    first = 0
-    for part in parts:
-        arrays = dataset.decode(dataset.storage.read(part.path), part, wanted)
-        for name, array in arrays.items():
-            piece = torch.from_numpy(array)
-            if name not in tensors:
-                tensors[name] = torch.empty((rows, *piece.shape[1:]), dtype=piece.dtype)
-            tensors[name][first : first + part.rows] = piece
-        first += part.rows
-    return tensors
-
-
-@lru_cache(maxsize=CACHED_TABLES)
-def load_table(dataset: "Dataset", name: str) -> dict[str, Tensor]:
-    """Read a side table into memory, once for each process; see `Dataset.table`."""
-    table = dataset.manifest.tables[name]
-    arrays = dataset.decode(dataset.storage.read(table.path), table, table.columns)
-    return {column: torch.from_numpy(array) for column, array in arrays.items()}
+    return Dataset(storage, manifest, cache)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +55,13 @@ class Dataset:
     Attributes:
         storage: where it is.
         manifest: what it says of itself.
+        cache: where this node keeps what is decoded.
         hint: what a user should know of it, for commands to print; empty for a dataset of ristune's format.
     """
 
     storage: Storage
     manifest: Manifest
+    cache: NodeCache | None = None
     hint: str = ""
 
     @property
@@ -116,15 +79,17 @@ class Dataset:
         """What its generator drew it from."""
         return self.manifest.generator.parameters
 
-    def __eq__(self, other: object) -> bool:
-        """Whether it is the same place with the same content."""
-        if not isinstance(other, Dataset):
-            return NotImplemented
-        return (self.uri, self.dataset_id) == (other.uri, other.dataset_id)
+    @property
+    def layout(self) -> Layout:
+        """How its samples lie in memory."""
+        return layout(self.manifest.columns)
 
-    def __hash__(self) -> int:
-        """Of place and identity."""
-        return hash((self.uri, self.dataset_id))
+    @property
+    def decoded_bytes(self) -> int:
+        """What all of it takes in memory."""
+        units = [self._unit(split, part.shards) for split, part in self.manifest.splits.items()]
+        tables = [Unit(name, layout(table.columns), (table,)) for name, table in self.manifest.tables.items()]
+        return sum(unit.layout.extents(unit.rows)[-1] for unit in [*units, *tables])
 
     def column(self, name: str) -> Column:
         """The column of that name.
@@ -151,10 +116,24 @@ class Dataset:
             )
         return self.manifest.splits[split].rows
 
+    def limited(self, split: str, limit: int | None) -> int:
+        """The number of samples in a split, or `limit` if it is given.
+
+        Raises:
+            InputError: there is no such split, or it has fewer samples.
+        """
+        rows = self.rows(split)
+        if limit is None:
+            return rows
+        if not 1 <= limit <= rows:
+            rule = f"split {split!r} has {rows} samples, so it is 1 to {rows}"
+            raise InputError(f"data.{split}_limit", limit, rule, "lower it, or write a larger dataset")
+        return limit
+
     def split(
         self, name: str, columns: Sequence[str] | None = None, limit: int | None = None
     ) -> dict[str, Tensor]:
-        """A split in memory, decoded once for each process.
+        """Columns of a split in memory.
 
         Args:
             name: `train`, `val` or `test`.
@@ -162,33 +141,41 @@ class Dataset:
             limit: only the first so many samples, an unbiased choice since rows lie in random order.
 
         Returns:
-            One tensor [rows, *shape] for each column, of its dtype, on the CPU; shared, never to be written
-            to.
+            One tensor [rows, *shape] for each column, of its dtype, on the CPU; never to be written to.
 
         Raises:
             InputError: there is no such split or column, the split has fewer samples than `limit`, or a
                 shard is missing, truncated or altered.
         """
-        rows = self._limited(name, limit)
-        names = tuple(column.name for column in self.manifest.columns) if columns is None else tuple(columns)
-        for column in names:
-            self.column(column)
+        rows = self.limited(name, limit)
+        every = [column.name for column in self.manifest.columns]
+        wanted = [self.column(column) for column in (every if columns is None else columns)]
+        if self.cache is None:
+            return self._read(name, wanted, rows)
+        return _tensors(self.resident(name, rows), self.layout, wanted, rows)
+
+    def resident(self, split: str, rows: int) -> Resident:
+        """The first samples of a split as planes of `layout`: the node's copy, or without a cache an own one.
+
+        Raises:
+            InputError: a shard is missing, truncated or altered, or there is no room.
+        """
+        part = self.manifest.splits[split]
         shards, covered = 0, 0
         while covered < rows:
-            covered += self.manifest.splits[name].shards[shards].rows
+            covered += part.shards[shards].rows
             shards += 1
-        tensors = load_split(self, name, names, shards)
-        return {column: tensor[:rows] for column, tensor in tensors.items()}
+        return self._resident(self._unit(split, part.shards), shards)
 
     def table(self, name: str) -> dict[str, Tensor]:
-        """A side table in memory, decoded once for each process.
+        """A side table in memory.
 
         Args:
             name: the name of the table.
 
         Returns:
-            One tensor [rows, *shape] for each of its columns, of its dtype, on the CPU; shared, never to be
-            written to.
+            One tensor [rows, *shape] for each of its columns, of its dtype, on the CPU; never to be written
+            to.
 
         Raises:
             InputError: there is no such table, or its file is missing, truncated or altered.
@@ -196,7 +183,9 @@ class Dataset:
         if name not in self.manifest.tables:
             known = ", ".join(self.manifest.tables) or "none"
             raise InputError(f"{self.uri}: table", name, f"the tables are {known}", "correct the name")
-        return dict(load_table(self, name))
+        table = self.manifest.tables[name]
+        unit = Unit(f"table-{name}", layout(table.columns), (table,))
+        return _tensors(self._resident(unit, 1), unit.layout, table.columns, table.rows)
 
     def decode(
         self, data: bytes | memoryview, shard: Shard, columns: Sequence[Column]
@@ -206,14 +195,62 @@ class Dataset:
         Raises:
             InputError: the file is truncated or altered, or, where it is foreign, a value is refused.
         """
-        read = decode_foreign if isinstance(shard, (ForeignShard, ForeignTable)) else decode
+        read = decode_foreign if isinstance(shard, Foreign) else decode
         return read(data, shard, columns, self.uri)
 
-    def _limited(self, split: str, limit: int | None) -> int:
-        rows = self.rows(split)
-        if limit is None:
-            return rows
-        if not 1 <= limit <= rows:
-            rule = f"split {split!r} has {rows} samples, so it is 1 to {rows}"
-            raise InputError(f"data.{split}_limit", limit, rule, "lower it, or write a larger dataset")
-        return limit
+    def _unit(self, split: str, shards: Sequence[Shard]) -> Unit:
+        return Unit(split, self.layout, tuple(shards))
+
+    def _resident(self, unit: Unit, shards: int) -> Resident:
+        starts = np.cumsum([0, *(shard.rows for shard in unit.shards)]).tolist()
+        columns = [column for _, column, _ in unit.layout.places.values()]
+
+        def fill(missing: Sequence[int], write: Write, finished: Any) -> None:
+            wanted = [unit.shards[index] for index in missing]
+            for index, parts in zip(missing, read_shards(self.storage, wanted, columns, pieces), strict=True):
+                for first, arrays in parts:
+                    write(starts[index] + first, arrays)
+                finished(index)
+
+        if self.cache is not None:
+            return self.cache.attach(self.dataset_id, self.uri, self.decoded_bytes, unit, shards, fill)
+        buffer = np.empty(unit.layout.extents(starts[shards])[-1], np.uint8)
+        own = planes(buffer, unit.layout, starts[shards])
+
+        def write(first: int, arrays: Arrays) -> None:
+            for plane, target in zip(unit.layout.planes, own, strict=True):
+                packed = pack(plane, arrays)
+                target[first : first + len(packed)] = packed
+
+        fill(range(shards), write, lambda index: None)
+        return Resident(own)
+
+    def _read(self, split: str, columns: Sequence[Column], rows: int) -> dict[str, Tensor]:
+        """Columns by byte range, nothing else of the split."""
+        found = {column.name: np.empty((rows, *column.shape), column.dtype) for column in columns}
+        first = 0
+        reader = GroupReader(self.storage)
+        for shard, number in self.groups(split):
+            if first >= rows:
+                break
+            for name, values in reader.read(shard, number, columns).items():
+                found[name][first : first + len(values)] = values[: rows - first]
+            first += shard.row_groups[number].rows
+        reader.close()
+        return {name: torch.from_numpy(array) for name, array in found.items()}
+
+    def groups(self, split: str) -> Iterator[tuple[Shard, int]]:
+        """The row groups of a split in order: the shard of each, and its number in it."""
+        for shard in self.manifest.splits[split].shards:
+            for number in range(len(shard.row_groups)):
+                yield shard, number
+
+
+def _tensors(found: Resident, of: Layout, columns: Sequence[Column], rows: int) -> dict[str, Tensor]:
+    tensors = {}
+    for column in columns:
+        number, _, offset = of.places[column.name]
+        # A copy only of what does not lie together; wide columns stay in the pages that all processes share.
+        values = np.ascontiguousarray(view(found.planes[number][:rows], column, offset))
+        tensors[column.name] = torch.from_numpy(values)
+    return tensors

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from ristune.data.columns import Column
 from ristune.data.dataset import Dataset
 from ristune.data.foreign import GENERATOR, SUFFIX, TABLES
-from ristune.data.manifest import UNFINISHED, Shard
+from ristune.data.manifest import SPLITS, UNFINISHED, Shard
 from ristune.data.shards import row_bytes
-from ristune.data.storage import open_storage
+from ristune.data.storage import Storage, open_storage
 from ristune.data.tensors import metadata_of
-from ristune.data.writer import claim
+from ristune.errors import InputError
 
 # Other readers decode a row group at a time, one thread each.
 ROW_GROUP_BYTES = 64 * 2**20
 # DuckDB reads split byte streams of these only, half floats as they are.
 SPLIT_STREAMS = ("<f4", "<f8")
+# What the file `UNFINISHED` holds: what another command has begun there is not overwritten.
+MARK = b"export"
 
 
 def export(dataset: Dataset, uri: str, progress: Callable[[int], None] | None = None) -> int:
@@ -41,7 +43,7 @@ def export(dataset: Dataset, uri: str, progress: Callable[[int], None] | None = 
     """
     storage = open_storage(uri)
     storage.ensure_writable()
-    claim(storage)
+    _claim(storage)
     generator = json.dumps(asdict(dataset.manifest.generator), allow_nan=False)
     size = 0
     for path, shard, columns in _files(dataset):
@@ -90,6 +92,17 @@ def encode_interoperable(
         write_page_checksum=True,
     )
     return memoryview(sink.getvalue())
+
+
+def _claim(storage: Storage) -> None:
+    """Make sure that nothing of value is there, and mark the directory as unfinished."""
+    names = storage.list("")
+    if names and not (UNFINISHED in names and storage.read(UNFINISHED) == MARK):
+        rule = f"a new or empty directory is required, this one holds {names[0]!r}"
+        raise InputError("OUT", storage.uri, rule, "choose another directory")
+    storage.write_atomic(UNFINISHED, MARK)
+    for name in (*SPLITS, TABLES):
+        storage.remove_tree(name)
 
 
 def _files(dataset: Dataset) -> Iterator[tuple[str, Shard, Sequence[Column]]]:

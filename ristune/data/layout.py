@@ -1,207 +1,144 @@
-"""Whether a Parquet file is laid out as the format says: its footer, its pages, its metadata."""
+"""How rows lie in the memory of a node: wide columns by themselves, the narrow ones of a row together."""
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
+from numpy.typing import NDArray
 
 from ristune.data.columns import Column
-from ristune.data.manifest import ColumnChunk, RowGroup, Shard
-from ristune.data.tensors import metadata_of
 
-# Parquet's types by numpy's; tensors and half floats are bytes of fixed length.
-PHYSICAL = {"<i4": "INT32", "<i8": "INT64", "<f4": "FLOAT", "<f8": "DOUBLE"}
-OPAQUE = "FIXED_LEN_BYTE_ARRAY"
-# Numbers of the Parquet specification: a data page of version 1, and the encoding PLAIN.
-DATA_PAGE, PLAIN = 0, 0
-REWRITE = "write the file as docs/data-format.md says"
-# Kinds of the compact protocol of Thrift, in which page headers are written.
-TRUE, FALSE, BYTE, I16, I32, I64, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 8, 12
+# A column from this many bytes on is gathered by itself; below, one cache miss would serve too few bytes.
+WIDE = 1024
+# Rows of a plane start at multiples of it, which suits every dtype.
+ALIGNMENT = 8
+# Planes start on pages of their own.
+PAGE = 4096
+
+Planes = Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One fault of a dataset.
+class Plane:
+    """Columns whose bytes lie together, row after row.
 
     Attributes:
-        place: the file, and in it row group and column where they are known.
-        text: what is wrong and what to do about it.
+        columns: the columns.
+        offsets: where each starts in a row, in bytes.
+        width: the bytes of a row, padding included.
     """
 
-    place: str
-    text: str
+    columns: tuple[Column, ...]
+    offsets: tuple[int, ...]
+    width: int
 
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.place}: {self.text}"
-
-
-def place(path: str, group: int, column: str) -> str:
-    """How findings name a column of a row group."""
-    return f"{path}, row group {group}, column {column!r}"
+    @property
+    def wide(self) -> bool:
+        """Whether it is one column that lies by itself."""
+        return len(self.columns) == 1 and self.width >= WIDE
 
 
-def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> Iterator[Finding]:
-    """Hold a file's footer, page headers and metadata against the manifest and the format.
+@dataclass(frozen=True)
+class Layout:
+    """Where each column of a sample lies: in which plane, and where in its rows."""
 
-    Args:
-        data: the whole file, of the length that the manifest says.
-        shard: what the manifest says of it.
-        columns: its columns.
+    planes: tuple[Plane, ...]
 
-    Yields:
-        A finding for each fault; values are not looked at.
-    """
-    try:
-        footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(data)))
-    except (pa.ArrowException, OSError) as error:
-        yield Finding(shard.path, f"it has no footer that can be read ({error}); {REWRITE}")
-        return
-    names = [footer.schema.column(i).path for i in range(footer.num_columns)]
-    wanted = [column.name for column in columns]
-    if names != wanted:
-        yield Finding(
-            shard.path, f"its columns are {names}, the manifest has {wanted} in this order; {REWRITE}"
-        )
-        return
-    rows = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
-    if rows != [group.rows for group in shard.row_groups]:
-        yield Finding(
-            shard.path, f"its footer has row groups of {rows} rows, the manifest other ones; {REWRITE}"
-        )
-        return
-    yield from _schema_faults(footer, shard, columns)
-    for index, group in enumerate(shard.row_groups):
-        stored = footer.row_group(index)
-        for position, column in enumerate(columns):
-            where = place(shard.path, index, column.name)
-            for fault in _chunk_faults(data, group, column, stored.column(position)):
-                yield Finding(where, f"{fault}; {REWRITE}")
-        first = min(chunk.offset for chunk in group.columns.values())
-        last = max(chunk.offset + chunk.length for chunk in group.columns.values())
-        if (group.offset, group.bytes) != (first, last - first):
-            text = (
-                f"its columns lie at bytes {first} to {last}, the manifest gives the row group another range"
-            )
-            yield Finding(f"{shard.path}, row group {index}", f"{text}; {REWRITE}")
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one sample in all planes."""
+        return sum(plane.width for plane in self.planes)
+
+    @cached_property
+    def places(self) -> Mapping[str, tuple[int, Column, int]]:
+        """By column: the number of its plane, the column, and its offset in the plane's rows."""
+        return {
+            column.name: (number, column, offset)
+            for number, plane in enumerate(self.planes)
+            for column, offset in zip(plane.columns, plane.offsets, strict=True)
+        }
+
+    def extents(self, rows: int) -> list[int]:
+        """Where each plane of so many rows starts in a file, and last where the file ends, in bytes."""
+        starts = [0]
+        for plane in self.planes:
+            starts.append(-(-(starts[-1] + rows * plane.width) // PAGE) * PAGE)
+        return starts
 
 
-def _schema_faults(footer: Any, shard: Shard, columns: Sequence[Column]) -> Iterator[Finding]:
-    fields = footer.schema.to_arrow_schema()
-    for position, column in enumerate(columns):
-        where = f"{shard.path}, column {column.name!r}"
-        stored = footer.schema.column(position)
-        wanted = OPAQUE if column.shape else PHYSICAL.get(column.stored_dtype.str, OPAQUE)
-        width = stored.length if wanted == OPAQUE else column.stored_width
-        if (stored.physical_type, width) != (wanted, column.stored_width):
-            found = f"it is stored as {stored.physical_type} of {width} bytes"
-            yield Finding(where, f"{found}, {wanted} of {column.stored_width} bytes is required; {REWRITE}")
-        if stored.max_definition_level or stored.max_repetition_level:
-            yield Finding(where, f"it may hold nulls or lists, a required column is wanted; {REWRITE}")
-        kept = {key.decode(): text.decode() for key, text in (fields.field(position).metadata or {}).items()}
-        for key, text in metadata_of(column).items():
-            if kept.get(key) != text:
-                found = f"its field metadata has {key}={kept.get(key)!r}, the manifest says {text!r}"
-                yield Finding(where, f"{found}; {REWRITE}")
+def layout(columns: Sequence[Column]) -> Layout:
+    """The layout of columns; the same columns always have the same one."""
+    wide = [column for column in columns if row_width(column) >= WIDE]
+    narrow = [column for column in columns if row_width(column) < WIDE]
+    planes = [Plane((column,), (0,), row_width(column)) for column in wide]
+    if narrow:
+        # From large elements to small ones each starts at a multiple of its own size, without gaps.
+        narrow.sort(key=lambda column: -np.dtype(column.dtype).itemsize)
+        offsets = [0]
+        for column in narrow:
+            offsets.append(offsets[-1] + row_width(column))
+        width = -(-offsets[-1] // ALIGNMENT) * ALIGNMENT
+        planes.append(Plane(tuple(narrow), tuple(offsets[:-1]), width))
+    return Layout(tuple(planes))
 
 
-def _chunk_faults(data: memoryview, group: RowGroup, column: Column, stored: Any) -> Iterator[str]:
-    chunk = group.columns[column.name]
-    if stored.compression != "UNCOMPRESSED":
-        yield f"it is compressed with {stored.compression}"
-        return
-    if stored.has_dictionary_page:
-        yield "it has a dictionary"
-        return
-    if (stored.data_page_offset, stored.total_compressed_size) != (chunk.offset, chunk.length):
-        yield (
-            f"the footer says bytes {stored.data_page_offset} + {stored.total_compressed_size}, "
-            f"the manifest {chunk.offset} + {chunk.length}"
-        )
-        return
-    if not column.shape and not stored.is_stats_set:
-        yield "a scalar has statistics, this one has none"
-    yield from _page_faults(data[chunk.offset : chunk.offset + chunk.length], chunk, group.rows, column)
+def row_width(column: Column) -> int:
+    """The bytes of one row of a column in memory, where scalars are as narrow as they are declared."""
+    return column.elements * np.dtype(column.dtype).itemsize
 
 
-def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column) -> Iterator[str]:
-    width = rows * column.stored_width
-    try:
-        header, body = read_struct(data, 0)
-    except (IndexError, ValueError) as error:
-        yield f"its page header cannot be read ({error})"
-        return
-    page = header.get(5)
-    if header.get(1) != DATA_PAGE or not isinstance(page, dict):
-        yield f"a data page of version 1 is required, this page is of type {header.get(1)}"
-        return
-    if header.get(3) != width or body + width != chunk.length:
-        yield (
-            f"one page of {rows} * {column.stored_width} = {width} bytes is required, "
-            f"its first page has {header.get(3)} of {chunk.length - body}"
-        )
-        return
-    if (page.get(1), page.get(2)) != (rows, PLAIN):
-        found = f"its page has {page.get(1)} in encoding {page.get(2)}"
-        yield f"{rows} values in encoding {PLAIN} are required, {found}"
-    checksum = header.get(4)
-    if not isinstance(checksum, int):
-        yield "its page has no CRC"
-    elif checksum & 0xFFFFFFFF != zlib.crc32(data[body:]):
-        yield f"its page has the CRC {zlib.crc32(data[body:])}, its header says {checksum & 0xFFFFFFFF}"
-
-
-def read_struct(data: memoryview, at: int) -> tuple[dict[int, object], int]:
-    """A struct in the compact protocol of Thrift, as far as page headers use it.
+def pack(plane: Plane, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """Rows of a plane.
 
     Args:
-        data: the bytes.
-        at: where it starts.
+        plane: the plane.
+        arrays: [rows, *shape] for each of its columns, as stored in a shard or of the column's dtype.
 
     Returns:
-        Its fields by number, and where it ends.
-
-    Raises:
-        IndexError: it does not end.
-        ValueError: it holds a kind of field that page headers do not have.
+        [rows, width], uint8; for a wide plane the memory of the array passed in.
     """
-    fields: dict[int, object] = {}
-    number = 0
-    while data[at]:
-        kind, delta = data[at] & 15, data[at] >> 4
-        at += 1
-        if delta:
-            number += delta
-        else:
-            number, at = _zigzag(data, at)
-        if kind in (TRUE, FALSE):
-            fields[number] = kind == TRUE
-        elif kind in (I16, I32, I64):
-            fields[number], at = _zigzag(data, at)
-        elif kind == BYTE:
-            fields[number], at = data[at], at + 1
-        elif kind == BINARY:
-            length, at = _varint(data, at)
-            fields[number], at = bytes(data[at : at + length]), at + length
-        elif kind == STRUCT:
-            fields[number], at = read_struct(data, at)
-        else:
-            raise ValueError(f"field {number} is of kind {kind}")
-    return fields, at + 1
+    first = plane.columns[0]
+    if plane.wide:
+        array = np.ascontiguousarray(arrays[first.name], dtype=first.dtype)
+        return array.reshape(len(array), -1).view(np.uint8)
+    rows = len(arrays[first.name])
+    packed = np.zeros((rows, plane.width), np.uint8)
+    for column, offset in zip(plane.columns, plane.offsets, strict=True):
+        view(packed, column, offset)[:] = arrays[column.name]
+    return packed
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        value |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if not data[at - 1] & 0x80:
-            return value, at
+def view(rows: NDArray[np.uint8], column: Column, offset: int) -> NDArray[Any]:
+    """One column in rows of its plane, without a copy.
+
+    Args:
+        rows: [rows, width], uint8.
+        column: the column.
+        offset: where it starts in a row.
+
+    Returns:
+        [rows, *shape], of the column's dtype, strided.
+    """
+    return np.ndarray(
+        (len(rows), *column.shape),
+        column.dtype,
+        rows,
+        offset,
+        (rows.strides[0], *_strides(column)),
+    )
 
 
-def _zigzag(data: memoryview, at: int) -> tuple[int, int]:
-    raw, at = _varint(data, at)
-    return (raw >> 1) ^ -(raw & 1), at
+def views(planes: Planes, of: Layout) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every column of planes by name, without a copy; see `view`."""
+    for name, (number, column, offset) in of.places.items():
+        yield name, view(planes[number], column, offset)
+
+
+def _strides(column: Column) -> tuple[int, ...]:
+    strides, step = [], np.dtype(column.dtype).itemsize
+    for size in reversed(column.shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))

@@ -1,6 +1,7 @@
 """The shard format, version 1: Parquet whose columns can be cut out of the file by byte range."""
 
 import hashlib
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
-from ristune.data.tensors import metadata_of
 from ristune.errors import InputError
 
 # Large enough for fast reads, small enough to mix some dozens of them in memory.
@@ -97,28 +97,44 @@ def decode(
     arrays = {column.name: np.empty((shard.rows, *column.shape), column.dtype) for column in columns}
     first = 0
     for group in shard.row_groups:
-        for column in columns:
-            arrays[column.name][first : first + group.rows] = cut(data, group, column)
+        for name, values in cut(data, 0, group, columns).items():
+            arrays[name][first : first + group.rows] = values
         first += group.rows
     return arrays
 
 
-def cut(data: bytes | memoryview, group: RowGroup, column: Column) -> NDArray[Any]:
-    """One column of a row group: the last bytes of its chunk, after the page header.
+def cut(
+    data: bytes | memoryview, start: int, group: RowGroup, columns: Sequence[Column]
+) -> dict[str, NDArray[Any]]:
+    """Columns of a row group, nothing checked: of each chunk the last bytes, after the page header.
 
     Args:
-        data: the whole file.
+        data: bytes of the file that hold the columns' chunks.
+        start: where in the file `data` starts.
         group: what the manifest says of the row group.
-        column: the column.
+        columns: the columns to read.
 
     Returns:
-        Its values [rows, *shape] in their stored type, a view of `data`.
+        One read-only array [rows, *shape] for each column, of its stored dtype, in the memory of `data`.
     """
-    chunk = group.columns[column.name]
-    offset = chunk.offset + chunk.length - group.rows * column.stored_width
-    count = group.rows * column.elements
-    flat = np.frombuffer(data, column.stored_dtype, count=count, offset=offset)
-    return flat.reshape(group.rows, *column.shape)
+    arrays = {}
+    for column in columns:
+        chunk = group.columns[column.name]
+        offset = chunk.offset + chunk.length - group.rows * column.stored_width - start
+        flat = np.frombuffer(data, column.stored_dtype, count=group.rows * column.elements, offset=offset)
+        arrays[column.name] = flat.reshape(group.rows, *column.shape)
+    return arrays
+
+
+def damaged(data: bytes | memoryview, start: int, group: RowGroup, columns: Sequence[Column]) -> list[str]:
+    """The columns of a row group whose bytes are not those that were written; arguments as for `cut`."""
+    view, names = memoryview(data), []
+    for column in columns:
+        chunk = group.columns[column.name]
+        first = chunk.offset - start
+        if zlib.crc32(view[first : first + chunk.length]) != chunk.crc32:
+            names.append(column.name)
+    return names
 
 
 def _check_arrays(path: str, columns: Sequence[Column], arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -148,9 +164,15 @@ def _check_arrays(path: str, columns: Sequence[Column], arrays: Arrays) -> dict[
 
 
 def _field(column: Column) -> Any:
+    metadata = {
+        "shape": json.dumps(column.shape),
+        "dtype": column.dtype,
+        "unit": column.unit,
+        "role": column.role,
+    }
     scalar = pa.from_numpy_dtype(np.dtype(column.dtype))
     kind = pa.binary(column.stored_width) if column.shape else scalar
-    return pa.field(column.name, kind, nullable=False, metadata=metadata_of(column))
+    return pa.field(column.name, kind, nullable=False, metadata=metadata)
 
 
 def _arrow_array(column: Column, array: NDArray[Any]) -> Any:
@@ -183,7 +205,7 @@ def _check_layout(data: memoryview, shard: Shard, columns: Sequence[Column], arr
     for group in shard.row_groups:
         for column in columns:
             written = arrays[column.name][first : first + group.rows]
-            if not np.array_equal(cut(data, group, column), written):
+            if not np.array_equal(cut(data, 0, group, [column])[column.name], written):
                 raise RuntimeError(
                     f"pyarrow {pa.__version__} did not write column {column.name!r} as one page"
                 )

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ristune.data.columns import Column, check_columns
 from ristune.data.manifest import SPLITS
@@ -190,7 +191,7 @@ class Simulated:
         return parts(self.sizes, self.columns, self.shard_rows)
 
     def arrays(self, part: Part, progress: Progress | None = None) -> Mapping[str, NDArray[Any]]:
-        """Draw a shard, one block after the other from its stream; of any number of rows.
+        """Draw a shard on one core, one block after the other from its stream; of any number of rows.
 
         Raises:
             InputError: one block has other columns, types or shapes than the first, or another number of
@@ -198,17 +199,22 @@ class Simulated:
         """
         rng = shard_generator(self.seed, part.split, part.index)
         arrays: dict[str, NDArray[Any]] = {}
-        for first in range(0, part.rows, DRAWN_ROWS):
-            count = min(DRAWN_ROWS, part.rows - first)
-            block = self.simulator.draw(count, rng)
-            if not arrays:
-                # In place: a list of blocks would be held twice while it is joined.
-                arrays = {name: np.empty((part.rows, *a.shape[1:]), a.dtype) for name, a in block.items()}
-            _check_block(part, count, block, arrays)
-            for name, array in arrays.items():
-                array[first : first + count] = block[name]
-            if progress is not None:
-                progress(count)
+        # Sums over several threads may round otherwise, and a shard must not depend on the number of cores.
+        with threadpool_limits(1):
+            for first in range(0, part.rows, DRAWN_ROWS):
+                count = min(DRAWN_ROWS, part.rows - first)
+                block = self.simulator.draw(count, rng)
+                if not arrays:
+                    # In place: a list of blocks would be held twice while it is joined.
+                    arrays = {
+                        name: np.empty((part.rows, *array.shape[1:]), array.dtype)
+                        for name, array in block.items()
+                    }
+                _check_block(part, count, block, arrays)
+                for name, array in arrays.items():
+                    array[first : first + count] = block[name]
+                if progress is not None:
+                    progress(count)
         return arrays
 
 

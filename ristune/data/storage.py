@@ -1,26 +1,73 @@
-"""Where datasets lie: the one interface to files, and local directories behind it."""
+"""Where datasets lie: the one interface to files, and the URIs that name them."""
 
-import os
-import shutil
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
-from uuid import uuid4
 
+from ristune.data.local import LocalStorage
+from ristune.data.location import SETTINGS, parse_location, redact
+from ristune.data.objects import ObjectStorage
 from ristune.errors import InputError
 
-# Names of files still being written; `list` does not show them.
-TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".", ".tmp"
+
+class Reader(Protocol):
+    """A file held open, to be read by ranges; threads may share it. Use it as a context manager."""
+
+    size: int
+
+    def __enter__(self) -> "Reader":
+        """Itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Close it."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes from `offset` on, by one request where the file is remote.
+
+        Nothing but a hash tells whether a store sent the bytes it holds: see `fetch.fetch`.
+
+        Args:
+            offset: of the first byte.
+            buffer: writable, one byte an item; its content is undefined after an error.
+
+        Raises:
+            InputError: the file is shorter, or cannot be read before the deadline.
+        """
+
+    def close(self) -> None:
+        """Let the file go; no thread may be reading. Closing again is no error."""
 
 
 class Storage(Protocol):
-    """A tree of files; paths are relative to its root, parts joined by `/`, and `""` is the root."""
+    """A tree of files; paths are relative to its root, parts joined by `/`, and `""` is the root.
+
+    A remote tree that refuses, is unreachable, or still fails at its deadline raises InputError.
+    """
 
     @property
     def uri(self) -> str:
-        """The root, as errors name it and as `open_storage` takes it."""
+        """The root, as errors name it and as `open_storage` takes it; it holds no secret."""
+
+    def open(self, path: str) -> Reader:
+        """A file held open; a remote one is asked for its size once, and never again.
+
+        Raises:
+            InputError: there is no such file, or it may not be read.
+        """
+
+    def size(self, path: str) -> int:
+        """The bytes of a file.
+
+        Raises:
+            InputError: there is no such file, or it may not be read.
+        """
 
     def read(self, path: str) -> bytes:
         """The whole file.
@@ -57,130 +104,28 @@ class Storage(Protocol):
 
 
 def open_storage(uri: str, name: str = "uri") -> Storage:
-    """The storage behind a URI; it need not exist yet.
+    """The storage behind a URI; it need not exist yet, and nothing is sent to it here.
 
     Args:
-        uri: a plain path, or `file://` and an absolute path.
+        uri: a plain path, `file://` and an absolute path, or `s3://` or `gs://`, bucket and prefix, with
+            `endpoint`, `region`, `anonymous` and `deadline` after `?`.
         name: where the URI came from, as it is to be named in errors.
 
     Raises:
-        InputError: the URI is empty or not of a local directory.
+        InputError: the URI is empty, of no known kind, or malformed.
     """
     if not uri:
         raise InputError(name, uri, "a directory is required", "give its path")
     if "://" not in uri:
         return LocalStorage(Path(uri).expanduser().absolute())
+    scheme = uri.partition("://")[0]
+    if scheme in SETTINGS:
+        return ObjectStorage(parse_location(uri, name))
+    if scheme != "file":
+        rule = "it is a plain path, file:///path, s3://bucket/prefix or gs://bucket/prefix"
+        raise InputError(name, redact(uri), rule, "copy the dataset to one of these and give that")
     parts = urlsplit(uri)
-    if parts.scheme != "file":
-        rule = "only local directories are supported by this version, as a plain path or file:///path"
-        raise InputError(name, uri, rule, "copy the dataset to a local or shared disk and give its path")
     if parts.netloc not in ("", "localhost") or not parts.path:
         rule = "file:// is followed by an absolute path"
-        raise InputError(name, uri, rule, "write file:///path, or the plain path")
+        raise InputError(name, redact(uri), rule, "write file:///path, or the plain path")
     return LocalStorage(Path(unquote(parts.path)))
-
-
-@dataclass(frozen=True)
-class LocalStorage:
-    """A directory on a local or shared disk.
-
-    Attributes:
-        root: its absolute path.
-    """
-
-    root: Path
-
-    @property
-    def uri(self) -> str:
-        """The path of the root."""
-        return str(self.root)
-
-    def read(self, path: str) -> bytes:
-        """The whole file; see `Storage.read`."""
-        try:
-            return (self.root / path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-            raise self._unreadable(path, error) from error
-
-    def read_range(self, path: str, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset` on; see `Storage.read_range`."""
-        try:
-            with (self.root / path).open("rb") as file:
-                file.seek(offset)
-                data = file.read(length)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-            raise self._unreadable(path, error) from error
-        if len(data) != length:
-            rule = f"{length} bytes from byte {offset} on were asked for, only {len(data)} are there"
-            remedy = "the file is truncated: copy or write it again"
-            raise InputError(str(self.root / path), len(data), rule, remedy)
-        return data
-
-    def write_atomic(self, path: str, data: bytes | memoryview) -> None:
-        """Write to a temporary name, flush to the disk, rename; see `Storage.write_atomic`."""
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}.{uuid4().hex}{TEMPORARY_SUFFIX}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_directory(target.parent)
-
-    def exists(self, path: str) -> bool:
-        """Whether there is a file or directory."""
-        # Unlike Path.exists, this is false rather than an error where the way to it may not be read.
-        return os.path.exists(self.root / path)
-
-    def list(self, path: str) -> tuple[str, ...]:
-        """The sorted names right below a directory; see `Storage.list`."""
-        try:
-            names = os.listdir(self.root / path)
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        return tuple(sorted(name for name in names if not _is_temporary(name)))
-
-    def remove_tree(self, path: str) -> None:
-        """Remove a file, or a directory and all below it; see `Storage.remove_tree`."""
-        target = self.root / path
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
-
-    def ensure_writable(self) -> None:
-        """Make the root if need be and write to it once; see `Storage.ensure_writable`."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(
-                prefix=TEMPORARY_PREFIX, suffix=TEMPORARY_SUFFIX, dir=self.root
-            ) as file:
-                file.write(b"0")
-        except OSError as error:
-            rule = f"a directory that can be written to is required ({error.strerror})"
-            remedy = "correct its permissions, free some space, or choose another directory"
-            raise InputError("output directory", self.uri, rule, remedy) from error
-
-    def _unreadable(self, path: str, error: OSError) -> InputError:
-        remedy = "check the path and its permissions; a file that is lost must be copied again"
-        return InputError(
-            str(self.root / path), error.strerror, "a file that can be read is required", remedy
-        )
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename last through a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,16 +3,21 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ristune.data.config import MODES, Filter, check_bounds
 from ristune.data.dataset import Dataset
-from ristune.data.order import epoch_order
-from ristune.errors import InputError
+from ristune.data.gather import Gatherer
+from ristune.data.order import Order, cut
+from ristune.data.sources import DeviceSource, HostSource, Source, WindowReader, resident_windows
+from ristune.errors import InputError, require
 
 
 class Stream:
-    """Epochs of batches from one split, which is decoded into memory at once."""
+    """Epochs of batches from one split; the same ones whatever the mode."""
 
     def __init__(
         self,
@@ -24,8 +29,15 @@ class Stream:
         device: torch.device | str,
         limit: int | None = None,
         columns: Sequence[str] | None = None,
+        *,
+        mode: str,
+        window: int,
+        prefetch: int,
+        gpu_share: float,
+        fraction: float = 1.0,
+        where: Filter | None = None,
     ) -> None:
-        """Decode the split.
+        """Open the split; unless it is windowed it is decoded now.
 
         Args:
             dataset: the dataset.
@@ -36,39 +48,117 @@ class Stream:
             device: where batches go.
             limit: only the first so many samples.
             columns: the columns of a batch; all where they are not given.
+            mode: see `DataConfig.mode`.
+            window: row groups whose samples are mixed; part of the order in every mode.
+            prefetch: threads that make batches ahead.
+            gpu_share: see `DataConfig.gpu_share`.
+            fraction: only this share of them, the first ones, at least one.
+            where: only samples whose scalar columns lie in these bounds; see `narrowed`.
 
         Raises:
-            InputError: `batch_size` is below 1, or as for `Dataset.split`.
+            InputError: an argument is refused, or as for `Dataset.split`.
         """
         if batch_size < 1:
             raise InputError("batch_size", batch_size, "a batch has at least one sample", "raise it")
+        every = [column.name for column in dataset.manifest.columns]
+        self._columns = every if columns is None else [dataset.column(name).name for name in columns]
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
         self.device = torch.device(device)
-        self._dataset_id = dataset.dataset_id
-        self._tensors = dataset.split(split, columns, limit)
-        self.rows = dataset.rows(split) if limit is None else limit
+        self._dataset = dataset
+        self._split = split
+        self._window = window
+        self._prefetch = prefetch
+        self._samples = math.ceil(dataset.limited(split, limit) * fraction)
+        sizes = [shard.row_groups[number].rows for shard, number in dataset.groups(split)]
+        self._groups = cut(sizes, self._samples)
+        self.mode = self._chosen(mode, gpu_share)
+        self._source = self._open()
+        self._keep: NDArray[np.bool_] | None = None
+        if where:
+            self._keep = self._kept(where)
+        self.rows = len(self.order(0))
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
         return math.ceil(self.rows / self.batch_size)
 
-    def epoch(self, n: int) -> Iterator[dict[str, Tensor]]:
+    def narrowed(self, where: Filter) -> "Stream":
+        """The same stream with samples left out; nothing is read or copied again.
+
+        Args:
+            where: by scalar column the lowest and highest value, None for an open end; replaces the filter
+                that this stream has.
+
+        Raises:
+            InputError: there is no such column, it is no scalar, or no sample is left.
+        """
+        other = Stream.__new__(Stream)
+        vars(other).update(vars(self))
+        other._keep = self._kept(where) if where else None
+        other.rows = len(other.order(0))
+        return other
+
+    def order(self, n: int) -> Order:
+        """The order of epoch `n`, from 0."""
+        key = (self._dataset.dataset_id, self.seed, n)
+        return Order(key, self._groups, self._window, self.shuffle, self._keep)
+
+    def epoch(self, n: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of epoch `n`, from 0: every sample once.
 
         Args:
             n: the epoch; the same number always gives the same batches.
+            start: the first batch to give, to go on with an epoch; the ones before cost nothing.
 
         Yields:
-            One tensor [B, *shape] for each column, of its dtype, on the stream's device; the caller's own.
+            One tensor [B, *shape] for each column, contiguous, of its dtype, on the stream's device; the
+            caller's own.
+
+        Raises:
+            InputError: a row group cannot be read, or was altered.
         """
-        if self.shuffle:
-            order = torch.from_numpy(epoch_order(self._dataset_id, self.seed, n, self.rows))
-        else:
-            order = torch.arange(self.rows)
-        for first in range(0, self.rows, self.batch_size):
-            index = order[first : first + self.batch_size]
-            # A gather even where rows lie side by side: a slice would let a task write into the cache.
-            batch = {name: torch.index_select(tensor, 0, index) for name, tensor in self._tensors.items()}
-            yield {name: tensor.to(self.device) for name, tensor in batch.items()}
+        yield from self._source.batches(self.order(n), self.batch_size, start, self._prefetch)
+
+    def _chosen(self, mode: str, gpu_share: float) -> str:
+        require(mode in MODES, "data.mode", mode, f"one of {', '.join(MODES)}")
+        if mode == "gpu" and self.device.type == "cpu":
+            rule = "samples can lie in the memory of a GPU only, and this trial runs on the CPU"
+            raise InputError("data.mode", mode, rule, "set data.mode=auto, or training.device=cuda")
+        if mode != "auto":
+            return mode
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if self._samples * self._dataset.layout.row_bytes <= gpu_share * free:
+                return "gpu"
+        return "windowed" if self._dataset.cache is None else "cached"
+
+    def _open(self) -> Source:
+        if self.mode == "gpu":
+            return DeviceSource(self._dataset, self._split, self._columns, self._samples, self.device)
+        if self.mode == "windowed":
+            reader = WindowReader(self._dataset, self._split, self._columns, self._window)
+            gatherer = Gatherer(reader.layout, self._columns, self.batch_size)
+            return HostSource(reader.windows, gatherer, self.device)
+        resident = self._dataset.resident(self._split, self._samples)
+        gatherer = Gatherer(self._dataset.layout, self._columns, self.batch_size)
+        return HostSource(resident_windows(resident), gatherer, self.device)
+
+    def _kept(self, where: Filter) -> NDArray[np.bool_]:
+        keep = np.ones(self._samples, np.bool_)
+        for name, bounds in where.items():
+            path = f"data.filter.{name}"
+            check_bounds(path, bounds)
+            if self._dataset.column(name).shape:
+                raise InputError(path, name, "only a scalar column can be filtered by", "give another column")
+            (values,) = self._dataset.split(self._split, [name], self._samples).values()
+            low, high = bounds
+            if low is not None:
+                keep &= values.numpy() >= low
+            if high is not None:
+                keep &= values.numpy() <= high
+        if not keep.any():
+            rule = f"none of the {self._samples} samples of {self._split!r} lies in these bounds"
+            raise InputError("data.filter", {k: list(v) for k, v in where.items()}, rule, "widen them")
+        return keep

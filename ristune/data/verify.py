@@ -3,7 +3,6 @@
 import hashlib
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristune.data.columns import Column, id_column
-from ristune.data.layout import Finding, layout_faults, place
 from ristune.data.manifest import MANIFEST, PIN, SPLITS, Manifest, Shard, Statistics, check_pin, parse
-from ristune.data.shards import cut
+from ristune.data.pages import Finding, layout_faults, place
+from ristune.data.shards import cut, damaged
 from ristune.data.statistics import Moments, merge, moments, summarise
 from ristune.data.storage import Storage
 from ristune.errors import InputError
@@ -45,7 +44,10 @@ class Examined:
 
 
 def verify(
-    storage: Storage, progress: Callable[[int, int], None] | None = None, threads: int = THREADS
+    storage: Storage,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int = THREADS,
+    fast: bool = False,
 ) -> Iterator[Finding]:
     """Check a dataset and go on after a fault.
 
@@ -53,6 +55,7 @@ def verify(
         storage: the dataset.
         progress: called after every file with its bytes and those of all files.
         threads: files that are read at once; memory is one file a thread.
+        fast: look at manifest and sizes only, and read no file.
 
     Yields:
         A finding for each fault. Nothing but the manifest is checked where that cannot be read.
@@ -68,6 +71,9 @@ def verify(
         yield _of(error, storage)
     yield from _strays(storage, manifest)
     files = _list_files(manifest)
+    if fast:
+        yield from _wrong_sizes(storage, files)
+        return
     total = sum(each.shard.bytes for each in files)
     executor = ThreadPoolExecutor(threads)
     try:
@@ -121,6 +127,21 @@ def _strays(storage: Storage, manifest: Manifest) -> Iterator[Finding]:
                 yield Finding(path, "the manifest does not know it; move it out of the dataset, or delete it")
 
 
+def _wrong_sizes(storage: Storage, files: Sequence[File]) -> Iterator[Finding]:
+    for shard in (each.shard for each in files):
+        try:
+            size = storage.size(shard.path)
+        except InputError as error:
+            yield _of(error, storage)
+            continue
+        if size != shard.bytes:
+            yield _wrong_size(shard, size)
+
+
+def _wrong_size(shard: Shard, size: int) -> Finding:
+    return Finding(shard.path, f"it has {size} bytes, the manifest says {shard.bytes}; {AGAIN}")
+
+
 def _examine(storage: Storage, file: File, manifest: Manifest) -> Examined:
     try:
         data = memoryview(storage.read(file.shard.path))
@@ -134,13 +155,12 @@ def _byte_faults(data: memoryview, file: File) -> Iterator[Finding]:
     """Length and hashes: which columns were altered, or that none was but what lies between them."""
     shard = file.shard
     if len(data) != shard.bytes:
-        yield Finding(shard.path, f"it has {len(data)} bytes, the manifest says {shard.bytes}; {AGAIN}")
+        yield _wrong_size(shard, len(data))
     digest = hashlib.sha256(data).hexdigest()
     altered = [
         place(shard.path, index, name)
         for index, group in enumerate(shard.row_groups)
-        for name, chunk in group.columns.items()
-        if zlib.crc32(data[chunk.offset : chunk.offset + chunk.length]) != chunk.crc32
+        for name in damaged(data, 0, group, file.columns)
     ]
     for where in altered:
         if digest == shard.sha256:
@@ -164,7 +184,7 @@ def _examine_values(data: memoryview, file: File, manifest: Manifest) -> Examine
     ids: list[NDArray[np.int64]] = []
     for index, group in enumerate(file.shard.row_groups):
         for column in file.columns:
-            array = cut(data, group, column)
+            array = cut(data, 0, group, [column])[column.name]
             fault = _value_fault(array, column)
             if fault:
                 findings.append(Finding(place(file.shard.path, index, column.name), fault))

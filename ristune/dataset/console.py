@@ -1,12 +1,13 @@
 """What the commands on datasets share: sizes in words, progress, and the task that a dataset is of."""
 
+import re
+from argparse import Namespace
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -21,6 +22,9 @@ from ristune.data.manifest import SPLITS, Manifest
 from ristune.errors import InputError
 from ristune.training import task as seam
 from ristune.trial import build_task
+
+# PATH=VALUE or GROUP=CHOICE, as hydra has them; a URI may have `=` in what follows its `?`.
+OVERRIDE = re.compile(r"[+~]*\w[\w./@-]*=")
 
 
 class MeanRate(ProgressColumn):
@@ -50,17 +54,6 @@ def stored_bytes(manifest: Manifest) -> int:
     return sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
 
 
-def row_progress(console: Console) -> Progress:
-    """A bar that counts rows."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-
-
 def byte_progress(console: Console) -> Progress:
     """A bar that counts bytes, with their rate."""
     return Progress(
@@ -70,7 +63,25 @@ def byte_progress(console: Console) -> Progress:
         MeanRate(),
         TimeRemainingColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
+
+
+def take_uri(arguments: Namespace) -> str:
+    """The one word of a command line that is no override, which may stand anywhere among them.
+
+    Args:
+        arguments: as parsed by `cli.Parser`; its overrides lose that word.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    words = [word for word in arguments.overrides if not OVERRIDE.match(word)]
+    if len(words) != 1:
+        rule = "one dataset is required: a path, file://, s3:// or gs://"
+        raise InputError("URI", words, rule, "give one; write ./NAME for a path with '=' in its name")
+    arguments.overrides = [word for word in arguments.overrides if word not in words]
+    return str(words[0])
 
 
 def task_of(dataset: Dataset, config: Config, overrides: Sequence[str]) -> tuple[seam.Task | None, str]:

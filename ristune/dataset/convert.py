@@ -3,15 +3,14 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from ristune import cli
 from ristune.data.convert import Converted
 from ristune.data.dataset import open_dataset
-from ristune.data.foreign import PLAIN_GENERATOR
 from ristune.data.writer import write_dataset
-from ristune.dataset.console import row_counts, row_progress, size, stored_bytes
+from ristune.dataset.console import row_counts, size, stored_bytes
 from ristune.errors import InputError
+from ristune.meter import Meter
 
 EXAMPLES = """\
   python -m ristune.dataset convert my_parquet data/mine
@@ -36,11 +35,6 @@ def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser("dataset convert", PURPOSE, EXAMPLES, configured=False)
     parser.add_argument("uri", metavar="URI", help="the files: a path, file://, s3:// or gs://")
     parser.add_argument("out", metavar="OUT", help="where to write: a new or empty directory")
-    parser.add_argument(
-        "--order",
-        choices=["shuffle", "keep"],
-        help="whether to put rows in random order (default: shuffle, but keep what `dataset export` wrote)",
-    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random order (0)")
     parser.add_argument(
         "--memory", type=float, default=2.0, metavar="GB", help="samples held at a time, in GB (2)"
@@ -56,14 +50,12 @@ def _main(argv: Sequence[str]) -> int:
         rule = "it is a dataset of ristune's own format already"
         raise InputError("URI", dataset.uri, rule, "copy its directory where another one is needed")
     console.print(dataset.hint)
-    plain = dataset.manifest.generator.name == PLAIN_GENERATOR
-    shuffle = plain if arguments.order is None else arguments.order == "shuffle"
-    source = Converted(dataset, shuffle, arguments.seed, int(arguments.memory * 1e9))
-    console.print(f"{'rows are shuffled' if shuffle else 'rows keep their order'}, {source.passes} passes")
-    with row_progress(console) as progress:
-        total = sum(part.rows for part in source.parts())
-        bar = progress.add_task(f"converting to {arguments.out}", total=total)
-        manifest = write_dataset(arguments.out, source, progress=partial(progress.advance, bar))
+    source = Converted(dataset, arguments.seed, int(arguments.memory * 1e9))
+    order = "are put in random order" if source.shuffled else "keep their order, which is random"
+    console.print(f"rows {order}; passes over the files of a split, in all: {source.passes}")
+    total = sum(part.rows for part in source.parts())
+    with Meter(console, f"converting to {arguments.out}", total) as meter:
+        manifest = write_dataset(arguments.out, source, progress=meter.advance)
     written = f"{size(stored_bytes(manifest))}, id {manifest.dataset_id[:12]}"
     console.print(f"{arguments.out}: {row_counts(manifest)}, {written}")
     console.print(f"check it: {shlex.join(['python', '-m', 'ristune.dataset', 'verify', arguments.out])}")

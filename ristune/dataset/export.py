@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from ristune import cli
 from ristune.data.dataset import open_dataset
 from ristune.data.export import export
-from ristune.dataset.console import row_counts, row_progress, size, stored_bytes
+from ristune.dataset.console import row_counts, size, stored_bytes
+from ristune.meter import Meter
 
 EXAMPLES = """\
   python -m ristune.dataset export --interoperable data/nearfield out/nearfield
@@ -41,10 +41,9 @@ def _main(argv: Sequence[str]) -> int:
     if dataset.hint:
         console.print(dataset.hint)
     manifest = dataset.manifest
-    with row_progress(console) as progress:
-        total = sum(split.rows for split in manifest.splits.values())
-        bar = progress.add_task(f"exporting to {arguments.out}", total=total)
-        written = export(dataset, arguments.out, partial(progress.advance, bar))
+    total = sum(split.rows for split in manifest.splits.values())
+    with Meter(console, f"exporting to {arguments.out}", total) as meter:
+        written = export(dataset, arguments.out, meter.advance)
     original = stored_bytes(manifest) + sum(table.bytes for table in manifest.tables.values())
     ratio = f"{written / original:.2f} of the {size(original)} of the original"
     console.print(f"{arguments.out}: {row_counts(manifest)}, {size(written)}, {ratio}")

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from ristune.data.manifest import MANIFEST, SPLITS
 from ristune.data.source import parts
 from ristune.data.storage import open_storage
 from ristune.data.writer import write_dataset
-from ristune.dataset.console import row_counts, row_progress, size, stored_bytes
+from ristune.dataset.console import row_counts, size, stored_bytes
 from ristune.errors import InputError
+from ristune.meter import Meter
 from ristune.overrides import literal
 
 EXAMPLES = """\
@@ -76,14 +76,12 @@ def _main(argv: Sequence[str]) -> int:
     _check_free(uri)
     console = cli.console()
     importer = _importer(config, files, arguments.shares or [], arguments.duplicates or "refuse")
-    with row_progress(console) as progress:
-        bar = progress.add_task("looking at every row", total=importer.rows)
-        source = importer.survey(parts, partial(progress.advance, bar))
+    with Meter(console, "looking at every row", importer.rows) as meter:
+        source = importer.survey(parts, meter.advance)
     for line in source.lines:
         console.print(line)
-    with row_progress(console) as progress:
-        bar = progress.add_task(f"writing {uri}", total=sum(part.rows for part in source.parts()))
-        manifest = write_dataset(uri, source, progress=partial(progress.advance, bar))
+    with Meter(console, f"writing {uri}", sum(part.rows for part in source.parts())) as meter:
+        manifest = write_dataset(uri, source, progress=meter.advance)
     console.print(
         f"{uri}: {row_counts(manifest)}, {size(stored_bytes(manifest))}, id {manifest.dataset_id[:12]}"
     )

@@ -17,7 +17,7 @@ from ristune.data.columns import Column
 from ristune.data.dataset import Dataset, open_dataset
 from ristune.data.manifest import SPLITS
 from ristune.data.shards import row_bytes
-from ristune.dataset.console import size, task_of
+from ristune.dataset.console import size, take_uri, task_of
 from ristune.training.task import DrawsSamples
 
 EXAMPLES = """\
@@ -25,8 +25,8 @@ EXAMPLES = """\
   python -m ristune.dataset info data/nearfield --plot nearfield.png
   python -m ristune.dataset info s3://bucket/nearfield --json"""
 PURPOSE = """\
-Say what a dataset holds: identity, generator, columns, splits, tables, statistics. Only the manifest is read; with
---plot also some rows of the first split."""
+Say what a dataset holds: identity, generator, columns, splits, tables, statistics. Only the manifest is
+read; with --plot also some rows of the first split."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser("dataset info", PURPOSE, EXAMPLES)
-    parser.add_argument("uri", metavar="URI", help="the dataset: a path, file://, s3:// or gs://")
+    parser.usage = f"{parser.prog} [OPTION ...] URI [PATH=VALUE ...]"
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="also draw histograms and one sample (.png, .pdf, .svg)"
@@ -45,12 +45,13 @@ def _main(argv: Sequence[str]) -> int:
         "--samples", type=cli.at_least_one, default=10_000, metavar="N", help="rows in histograms (10000)"
     )
     arguments = parser.parse_intermixed_args(argv)
+    uri = take_uri(arguments)
     config = cli.configure(arguments)
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
     console = cli.console()
-    dataset = open_dataset(arguments.uri)
+    dataset = open_dataset(uri)
     if arguments.json:
         print(json.dumps(describe(dataset), indent=2, allow_nan=False))
     else:

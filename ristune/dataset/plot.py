@@ -51,8 +51,10 @@ def draw(dataset: Dataset, task: DrawsSamples | None, samples: int, path: Path) 
     ]
     values = dataset.split(split, [column.name for column in small], rows)
     used = used_elements(small, values)
-    panels = len(small) + (task is not None)
-    height = math.ceil(panels / COLUMNS_OF_PANELS)
+    constant = [each for each in small if torch.equal(values[each.name].min(), values[each.name].max())]
+    varying = [each for each in small if each not in constant]
+    panels = len(varying) + (task is not None)
+    height = max(1, math.ceil(panels / COLUMNS_OF_PANELS))
     figure = Figure((PANEL_INCHES[0] * COLUMNS_OF_PANELS, PANEL_INCHES[1] * height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(
@@ -61,7 +63,7 @@ def draw(dataset: Dataset, task: DrawsSamples | None, samples: int, path: Path) 
     if task is not None:
         sample = {name: tensor[0] for name, tensor in dataset.split(split, limit=1).items()}
         task.draw_sample(sample, figure.add_subplot(height, COLUMNS_OF_PANELS, 1))
-    for position, column in enumerate(small, start=1 + (task is not None)):
+    for position, column in enumerate(varying, start=1 + (task is not None)):
         axes = figure.add_subplot(height, COLUMNS_OF_PANELS, position)
         _histogram(axes, column, values[column.name], used.get(column.name))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,8 +73,8 @@ def draw(dataset: Dataset, task: DrawsSamples | None, samples: int, path: Path) 
 def used_elements(columns: Sequence[Column], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Which elements of label vectors are values, where the rest is padding.
 
-    A slot is taken for padding where all label vectors of floats of one length are zero from it on to the end. That
-    holds only if zeros occur nowhere else in these vectors: where they do, zero is a value like any other.
+    A slot is padding where all label vectors of floats of one length are zero, provided that this is so only
+    from some slot on to the end, in every row. Vectors that are zero throughout have no say.
 
     Args:
         columns: the columns.
@@ -85,12 +87,14 @@ def used_elements(columns: Sequence[Column], values: Mapping[str, Tensor]) -> di
     for column in columns:
         if len(column.shape) == 1 and column.role == "label" and column.dtype[1] == "f":
             groups.setdefault(column.shape, []).append(column.name)
-    masks = {}
+    masks: dict[str, Tensor] = {}
     for names in groups.values():
-        zero = torch.stack([values[name] == 0 for name in names])
-        padding = zero.all(0)
+        telling = [values[name] == 0 for name in names if values[name].any()]
+        if not telling:
+            continue
+        padding = torch.stack(telling).all(0)
         trailing = padding.flip(1).cummin(1).values.flip(1)
-        if padding.any() and torch.equal(padding, trailing) and torch.equal(zero.any(0), padding):
+        if padding.any() and torch.equal(padding, trailing):
             masks |= {name: ~padding for name in names}
     return masks
 

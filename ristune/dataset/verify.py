@@ -12,7 +12,7 @@ from ristune.data.dataset import Dataset, open_dataset
 from ristune.data.manifest import MANIFEST, PIN, SPLITS
 from ristune.data.storage import Storage, open_storage
 from ristune.data.verify import THREADS, verify
-from ristune.dataset.console import byte_progress, task_of
+from ristune.dataset.console import byte_progress, take_uri, task_of
 from ristune.errors import InputError
 from ristune.training.task import ChecksSamples
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser("dataset verify", PURPOSE, EXAMPLES)
-    parser.add_argument("uri", metavar="URI", help="the dataset: a path, file://, s3:// or gs://")
+    parser.usage = f"{parser.prog} [OPTION ...] URI [PATH=VALUE ...]"
     parser.add_argument(
         "--task-check",
         action=BooleanOptionalAction,
@@ -47,27 +47,33 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--threads", type=cli.at_least_one, default=THREADS, metavar="N", help=f"files at once ({THREADS})"
     )
+    parser.add_argument(
+        "--fast", action="store_true", help="only pin, manifest, sizes and strays; no file is read"
+    )
     arguments = parser.parse_intermixed_args(argv)
+    uri = take_uri(arguments)
     config = cli.configure(arguments)
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
     console = cli.console()
-    storage = open_storage(arguments.uri)
+    storage = open_storage(uri)
     if not (storage.exists(MANIFEST) or storage.exists(PIN)):
-        dataset = open_dataset(arguments.uri)
+        dataset = open_dataset(uri)
         rule = "files of other tools come without hashes, so there is nothing to hold them against"
         remedy = f"python -m ristune.dataset convert {dataset.uri} OUT, and verify that"
         raise InputError("URI", dataset.uri, rule, remedy)
-    faults = _generic_faults(storage, arguments.threads, console)
-    if not faults and arguments.task_check:
-        dataset = open_dataset(arguments.uri)
+    faults = _generic_faults(storage, arguments.threads, arguments.fast, console)
+    if not faults and arguments.task_check and not arguments.fast:
+        dataset = open_dataset(uri)
         faults = _task_faults(dataset, config, arguments.overrides, arguments.samples, console)
-    console.print(f"{storage.uri}: {f'{faults} faults' if faults else 'sound'}")
+    sound = "nothing wrong with names and sizes" if arguments.fast else "sound"
+    found = "1 fault" if faults == 1 else f"{faults} faults"
+    console.print(f"{storage.uri}: {found if faults else sound}")
     return cli.FAILED if faults else cli.DONE
 
 
-def _generic_faults(storage: Storage, threads: int, console: Console) -> int:
+def _generic_faults(storage: Storage, threads: int, fast: bool, console: Console) -> int:
     """Print what needs no task to be found, and count it."""
     count = 0
     with byte_progress(console) as progress:
@@ -76,7 +82,7 @@ def _generic_faults(storage: Storage, threads: int, console: Console) -> int:
         def advance(done: int, total: int) -> None:
             progress.update(bar, advance=done, total=total)
 
-        for finding in verify(storage, advance, threads):
+        for finding in verify(storage, advance, threads, fast):
             console.print(str(finding))
             count += 1
     return count

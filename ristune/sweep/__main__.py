@@ -76,7 +76,7 @@ def _main(argv: Sequence[str]) -> int:
     ensure_dataset(config, console)
     if arguments.address is None:
         resolve_device(config.training.device)
-    _check_task(config)
+    _check_task(config, here=arguments.address is None, console=console)
     # Ray takes a second to import: nothing above needs it.
     from ristune.sweep.tuner import SweepPlan
 
@@ -141,14 +141,17 @@ def _directory(config: Config, name: str) -> Path:
     return directory
 
 
-def _check_task(config: Config) -> None:
+def _check_task(config: Config, here: bool, console: Console) -> None:
     """Build what every trial builds, once, on the CPU: what is wrong with all is known before any starts.
+
+    Where trials run on this machine their dataset is then fetched already; a cluster's head keeps nothing.
 
     Raises:
         InputError: if the dataset, the task or the objective is refused.
     """
-    on_cpu = config.with_values({"training.device": "cpu", "training.precision": "fp32"})
-    prepare(on_cpu).trainer.check_objective()
+    mode = "windowed" if not here else "auto" if config.data.mode == "gpu" else config.data.mode
+    on_cpu = {"training.device": "cpu", "training.precision": "fp32", "data.mode": mode}
+    prepare(config.with_values(on_cpu), console.print).trainer.check_objective()
 
 
 def _describe(

@@ -188,7 +188,7 @@ def _tune(
 ) -> None:
     worker = tune.with_parameters(
         TrialWorker,
-        base=_anywhere(sweep.config),
+        base=for_workers(sweep.config),
         sweep=sweep.name,
         directory=str(sweep.directory.resolve()),
         threads=sweep.resources.cpus,
@@ -220,11 +220,14 @@ def _tune(
     )
 
 
-def _anywhere(config: Config) -> Config:
+def for_workers(config: Config) -> Config:
     """The configuration as it means the same in a worker, whose folder is another."""
-    if "://" in config.data.uri:
-        return config
-    return config.with_values({"data.uri": str(Path(config.data.uri).resolve())})
+    places = {"data.uri": config.data.uri, "data.cache": config.data.cache}
+    local = {path: place for path, place in places.items() if place and "://" not in place}
+    values: dict[str, Any] = {path: str(Path(at).expanduser().resolve()) for path, at in local.items()}
+    # Of a GPU that trials share, each may fill its part only.
+    values["data.gpu_share"] = config.data.gpu_share * config.sweep.gpu_per_trial
+    return config.with_values(values)
 
 
 def _note_start(sweep: SweepPlan, note: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from ristune.tracking import Run, track
 from ristune.training.record import Record, Status
 from ristune.trial import prepare
 
-ERROR_FILE = "error.txt"
+ERROR_FILE, LOG_FILE = "error.txt", "log.txt"
 
 
 class TrialWorker(Trainable):
@@ -106,8 +107,8 @@ class TrialWorker(Trainable):
         # A trial that sets its own threads would otherwise leave them to the next one.
         torch.set_num_threads(self._threads)
         config = self._base.with_values(self._values)
-        trial = prepare(config)
         self._folder.mkdir(parents=True, exist_ok=True)
+        trial = prepare(config, self._report)
         self._guard("start", lambda: self._open_tracker(config))
         return trial.run(self._folder)
 
@@ -121,6 +122,11 @@ class TrialWorker(Trainable):
             resolved=config.resolved(),
         )
         self._tracker = self._stack.enter_context(run)
+
+    def _report(self, line: str) -> None:
+        """Note long work where a user looks who wonders why a trial has not started."""
+        with (self._folder / LOG_FILE).open("a") as file:
+            file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
     def _guard(self, what: str, action: Callable[[], object]) -> None:
         """Do something with the tracker; if it fails the trial goes on without, and says so once."""

@@ -2,21 +2,11 @@
 
 from dataclasses import dataclass
 
-from ristune.errors import InputError
+from ristune.errors import require
 
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 DEVICES = ("auto", "cpu", "cuda")
 OPTIMIZERS = ("adamw",)
-
-
-def require(ok: bool, name: str, value: object, rule: str) -> None:
-    """Refuse a value of the configuration.
-
-    Raises:
-        InputError: if `ok` is false.
-    """
-    if not ok:
-        raise InputError(name, value, f"it must be {rule}", f"set {name} on the command line or in its YAML")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A small simulator with one column of every kind, for the tests of this room."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,3 +55,8 @@ class Drawing:
 
 def draw(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     return dict(Drawing().draw(rows, np.random.default_rng(seed)))
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """All files below a folder by their relative path."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}

@@ -12,6 +12,7 @@ from ristune.data.convert import Converted
 from ristune.data.dataset import open_dataset
 from ristune.data.export import export
 from ristune.data.source import Simulated
+from ristune.data.verify import verify
 from ristune.data.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
@@ -109,45 +110,53 @@ def test_an_export_that_was_interrupted_is_no_dataset_and_is_written_again(origi
 
 
 @pytest.mark.parametrize("memory", [1, 3000, 10**9])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_converting_keeps_every_sample_whatever_the_memory(original, exported, tmp_path, memory, shuffle):
-    source = Converted(open_dataset(str(exported)), shuffle, seed=1, memory=memory, shard_rows=8)
+def test_an_export_is_converted_back_to_the_very_dataset(original, exported, tmp_path, memory):
     counted = []
+    source = Converted(open_dataset(str(exported)), seed=1, memory=memory, shard_rows=20)
     write_dataset(str(tmp_path / "back"), source, progress=counted.append)
     back = open_dataset(str(tmp_path / "back"))
+    assert back.dataset_id == original.dataset_id and back.hint == ""
     assert sum(counted) == sum(SIZES.values())
-    assert back.manifest.generator == original.manifest.generator
-    assert back.manifest.columns == original.manifest.columns and back.hint == ""
-    for split in SIZES:
-        found, stored = back.split(split), original.split(split)
-        assert torch.equal(found["sample_id"], stored["sample_id"]) != shuffle
-        found_order, stored_order = found["sample_id"].argsort(), stored["sample_id"].argsort()
-        assert_same(
-            {name: tensor[found_order] for name, tensor in found.items()},
-            {name: tensor[stored_order] for name, tensor in stored.items()},
-        )
-    assert_same(back.table("codebook"), original.table("codebook"))
 
 
-def test_the_order_depends_on_the_seed_and_not_on_the_memory(exported, tmp_path):
-    ids = []
-    for number, (seed, memory) in enumerate([(1, 1), (1, 10**9), (2, 10**9)]):
-        source = Converted(open_dataset(str(exported)), True, seed, memory, shard_rows=8)
-        write_dataset(str(tmp_path / str(number)), source)
-        ids.append(open_dataset(str(tmp_path / str(number))).split("train")["sample_id"].tolist())
-    assert ids[0] == ids[1] != ids[2]
+@pytest.fixture
+def plain(tmp_path):
+    """Rows in a telling order, in several files, by a tool that knows nothing of ristune."""
+    for split, first, rows in (("train", 0, 50), ("val", 50, 9)):
+        (tmp_path / "plain" / split).mkdir(parents=True)
+        for number, ids in enumerate(np.array_split(np.arange(first, first + rows), 3)):
+            frame = pl.DataFrame({"id": ids, "x": ids[:, None] * np.array([0.5, 2.0])})
+            frame.write_parquet(tmp_path / f"plain/{split}/{number}.parquet")
+    return open_dataset(str(tmp_path / "plain"))
 
 
-def test_fewer_passes_are_made_with_more_memory(exported):
-    dataset = open_dataset(str(exported))
-    passes = [Converted(dataset, True, 0, memory, 8).passes for memory in (1, 10**9)]
-    assert passes == [8, 2]
+def converted(dataset, place, seed=1, memory=10**9):
+    write_dataset(str(place), Converted(dataset, seed, memory, shard_rows=8))
+    return open_dataset(str(place))
 
 
-def test_plain_files_say_which_they_were_and_how_they_were_ordered(tmp_path):
-    (tmp_path / "in/train").mkdir(parents=True)
-    pl.DataFrame({"x": np.arange(5.0)}).write_parquet(tmp_path / "in/train/0.parquet")
-    dataset = open_dataset(str(tmp_path / "in"))
-    manifest = write_dataset(str(tmp_path / "out"), Converted(dataset, True, 9, 10**6))
-    assert manifest.generator.name == "parquet" and manifest.generator.seed == 9
-    assert manifest.generator.parameters == {"dataset_id": dataset.dataset_id, "order": "shuffled"}
+def test_converting_shuffles_rows_within_their_split_and_keeps_them_whole(plain, tmp_path):
+    dataset = converted(plain, tmp_path / "out")
+    for split, ids in (("train", range(50)), ("val", range(50, 59))):
+        found = dataset.split(split)
+        assert found["id"].tolist() != list(ids) and sorted(found["id"].tolist()) == list(ids)
+        assert torch.equal(found["x"], found["id"][:, None] * torch.tensor([0.5, 2.0], dtype=torch.float64))
+    generator = dataset.manifest.generator
+    assert (generator.name, generator.parameters, generator.seed) == (
+        "parquet",
+        {"dataset_id": plain.dataset_id},
+        1,
+    )
+    assert list(verify(dataset.storage)) == []
+
+
+def test_the_order_depends_on_the_seed_and_not_on_the_memory(plain, tmp_path):
+    choices = [(1, 1), (1, 500), (1, 10**9), (2, 10**9)]
+    places = [converted(plain, tmp_path / str(n), *choice) for n, choice in enumerate(choices)]
+    orders = [dataset.split("train")["id"].tolist() for dataset in places]
+    assert orders[0] == orders[1] == orders[2] != orders[3]
+
+
+def test_fewer_passes_are_made_with_more_memory(plain):
+    passes = [Converted(plain, 0, memory, 8).passes for memory in (1, 8 * 24 * 3, 10**9)]
+    assert passes == [9, 4, 2]

@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ristune.data.cache import NodeCache
 from ristune.data.dataset import open_dataset
+from ristune.data.places import Place
+from ristune.data.stream import Stream
 from ristune.errors import InputError
 
 ROWS = {"train": 40, "val": 9}
@@ -234,7 +237,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path, keep):
 def test_a_file_that_changes_after_opening_is_refused(tmp_path):
     dataset = open_dataset(write_one(tmp_path, x=[1.0]))
     write_one(tmp_path, x=[1.0, 2.0, 3.0])
-    with pytest.raises(InputError, match="it had .* bytes when the dataset was opened; start again"):
+    with pytest.raises(InputError, match="its footer is another one than when the dataset was opened; start"):
         dataset.split("train")
 
 
@@ -258,3 +261,55 @@ def test_metadata_that_do_not_fit_the_data_are_refused(tmp_path):
     pq.write_table(table, tmp_path / "train/0.parquet")
     with pytest.raises(InputError, match=r"got \(4,\); 3 elements a row are required, for the shape \(3,\)"):
         open_dataset(str(tmp_path))
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    """Files of several row groups, without an id."""
+    for number, rows in enumerate((23, 8)):
+        arrays = values(rows, number)
+        table = arrow(arrays, pa.FixedShapeTensorArray.from_numpy_ndarray).drop_columns("scene_id")
+        (tmp_path / "train").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / f"train/{number}.parquet", row_group_size=5)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["windowed", "cached"])
+def test_streams_read_it_in_every_mode(grouped, tmp_path_factory, mode):
+    cache = None
+    if mode == "cached":
+        place = Place(tmp_path_factory.mktemp("cache"), 10**9, "data.cache_disk_gb")
+        cache = NodeCache((place,), lambda line: None)
+    dataset = open_dataset(grouped, cache)
+    stream = Stream(
+        dataset,
+        "train",
+        batch_size=7,
+        seed=0,
+        shuffle=True,
+        device="cpu",
+        mode=mode,
+        window=2,
+        prefetch=1,
+        gpu_share=0.5,
+    )
+    batches = list(stream.epoch(0))
+    found = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    order = found["row_id"].argsort()
+    assert found["row_id"][order].tolist() == list(range(31)) and found["row_id"].tolist() != list(range(31))
+    for name in ("y", "taps", "snr"):
+        wanted = np.concatenate([values(rows, number)[name] for number, rows in enumerate((23, 8))])
+        assert torch.equal(found[name][order], torch.from_numpy(wanted))
+
+
+def test_a_value_that_is_refused_is_named_by_its_row_in_the_file(tmp_path):
+    (tmp_path / "train").mkdir()
+    array = np.arange(20.0)
+    array[13] = np.nan
+    pq.write_table(pa.table({"x": array}), tmp_path / "train/0.parquet", row_group_size=5)
+    with pytest.raises(InputError, match="column 'x': got nan; row 13: every value must be finite"):
+        open_dataset(str(tmp_path)).split("train")
+    dataset = open_dataset(str(tmp_path))
+    (shard,) = dataset.manifest.splits["train"].shards
+    with pytest.raises(InputError, match="column 'x': got nan; row 13: every value must be finite"):
+        dataset.decode(dataset.storage.read(shard.path), shard, dataset.manifest.columns)

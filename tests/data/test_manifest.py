@@ -75,6 +75,12 @@ def test_bytes_that_are_not_canonical_are_refused(stored):
         parse(json.dumps(json.loads(stored), indent=1).encode(), "d")
 
 
+def test_numbers_beyond_the_range_of_floats_are_refused(stored):
+    data = stored.replace(b'"seed":', b'"seed":1e999,"extra":', 1)
+    with pytest.raises(InputError, match="1e999 is beyond the range of numbers"):
+        parse(data, "d")
+
+
 def test_nan_is_refused(stored):
     with pytest.raises(InputError, match="NaN is not JSON"):
         parse(stored.replace(b'"scale":1.0', b'"scale":NaN'), "d")

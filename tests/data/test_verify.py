@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ristune.data.columns import Column
-from ristune.data.dataset import load_split, load_table, open_dataset
+from ristune.data.dataset import open_dataset
 from ristune.data.manifest import MANIFEST, PIN, Generator, Manifest, Shard, Split, pin
 from ristune.data.shards import _row_groups, encode
 from ristune.data.source import Simulated
@@ -44,16 +44,22 @@ def found(root):
     return [str(finding) for finding in verify(open_storage(str(root)))]
 
 
-def read_all(root):
-    """Every value of the dataset as a user's program sees it."""
-    load_split.cache_clear(), load_table.cache_clear()
+def read_ranges(root):
+    """Every value, by byte ranges whose CRC is checked."""
     dataset = open_dataset(str(root))
-    tensors = {
-        (split, name): t for split in dataset.manifest.splits for name, t in dataset.split(split).items()
-    }
+    tensors = {}
+    for split in dataset.manifest.splits:
+        tensors |= {(split, name): tensor for name, tensor in dataset.split(split).items()}
     for table in dataset.manifest.tables:
         tensors |= {(table, name): tensor for name, tensor in dataset.table(table).items()}
     return tensors
+
+
+def read_whole(root):
+    """Every value, from whole files whose sha256 is checked."""
+    dataset = open_dataset(str(root))
+    planes = {split: dataset.resident(split, dataset.rows(split)).planes for split in dataset.manifest.splits}
+    return {(split, n): torch.from_numpy(plane) for split in planes for n, plane in enumerate(planes[split])}
 
 
 def alter_bytes(data, rng):
@@ -120,10 +126,14 @@ def lay(root, files, before):
             (root / path).write_bytes(data)
 
 
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
 def test_a_thousand_corruptions_are_all_found_and_never_read_as_other_values(root):
     files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-    original, rng = read_all(root), np.random.default_rng(0)
-    missed, read, done = [], 0, 0
+    originals = {read: read(root) for read in (read_ranges, read_whole)}
+    rng, missed, harmless, done = np.random.default_rng(0), [], {read: 0 for read in originals}, 0
     while done < CORRUPTIONS:
         altered = corrupt(files, rng)
         if altered == files:
@@ -132,25 +142,26 @@ def test_a_thousand_corruptions_are_all_found_and_never_read_as_other_values(roo
         lay(root, altered, files)
         if not found(root):
             missed.append(sorted(p for p in altered | files if altered.get(p) != files.get(p)))
+        # By turns, as each would take as long as all the rest.
+        read = (read_ranges, read_whole)[done % 2]
         try:
-            values = read_all(root)
+            values = read(root)
         except InputError as error:
             assert str(root) in str(error)
         else:
-            read += 1
-            assert values.keys() == original.keys()
-            assert all(torch.equal(values[key], original[key]) for key in original)
+            harmless[read] += 1
+            assert same(values, originals[read])
         lay(root, files, altered)
     assert missed == []
-    # Stray files do no harm to a reader; nearly everything else must have been refused.
-    assert read < CORRUPTIONS / 4
+    # A stray file harms no reader, an altered footer none that reads by ranges; the rest was refused.
+    assert harmless[read_whole] < harmless[read_ranges] < CORRUPTIONS / 4
     assert found(root) == []
 
 
 @pytest.mark.parametrize("column", ["wave", "gain", "sample_id"])
 @pytest.mark.parametrize("group", [0, 2])
 def test_a_flipped_byte_is_named_by_shard_row_group_and_column(tmp_path, monkeypatch, column, group):
-    monkeypatch.setattr("ristune.data.writer.encode", partial(encode, row_group_bytes=300))
+    monkeypatch.setattr("ristune.data.written.encode", partial(encode, row_group_bytes=300))
     manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 20}, 3))
     path = tmp_path / "d/train/00000.parquet"
     chunk = manifest.splits["train"].shards[0].row_groups[group].columns[column]
@@ -208,7 +219,7 @@ FORM = {
 }
 
 
-def by_hand(root, arrays, statistics=None, fields=None, **form):
+def by_hand(root, arrays, statistics=None, fields=None, alter=bytes, describe=lambda shard: shard, **form):
     """A dataset as someone without ristune would write it, checked by nothing."""
     splits = {}
     for split, values in arrays.items():
@@ -227,10 +238,11 @@ def by_hand(root, arrays, statistics=None, fields=None, **form):
         path = root / split / "0.parquet"
         path.parent.mkdir(parents=True)
         pq.write_table(table, path, **{**FORM, **form})
-        data = path.read_bytes()
+        data = alter(path.read_bytes())
+        path.write_bytes(data)
         groups = _row_groups(memoryview(data))
         shard = Shard(f"{split}/0.parquet", len(x), len(data), hashlib.sha256(data).hexdigest(), groups)
-        splits[split] = Split((shard,), len(x))
+        splits[split] = Split((describe(shard),), len(x))
     generator = Generator("hand", "1", {}, 0)
     stored = Manifest(COLUMNS, {}, generator, splits, statistics or {}).encode()
     (root / MANIFEST).write_bytes(stored)
@@ -249,6 +261,11 @@ def sample(rows, first=0):
 
 def test_a_dataset_by_hand_is_sound(tmp_path):
     assert found(by_hand(tmp_path, {"train": sample(20), "val": sample(5, 20)})) == []
+
+
+def test_spaces_in_a_shape_do_not_matter(tmp_path):
+    fields = {"x": lambda field: field.with_metadata({**field.metadata, b"shape": b"[ 3]"})}
+    assert found(by_hand(tmp_path, {"train": sample(20)}, fields=fields)) == []
 
 
 @pytest.mark.parametrize(
@@ -273,6 +290,10 @@ def test_a_dataset_by_hand_is_sound(tmp_path):
             {"fields": {"x": lambda f: f.with_metadata({**f.metadata, b"unit": b"W"})}},
             "column 'x': its field metadata has unit='W', the manifest says 'V'",
         ),
+        (
+            {"fields": {"x": lambda f: f.with_metadata({**f.metadata, b"shape": b"three"})}},
+            "column 'x': its field metadata has shape='three', the manifest says '[3]'",
+        ),
         ({"fields": {"x": lambda f: f.with_type(pa.binary())}}, "it is stored as BYTE_ARRAY of 0 bytes"),
         ({"fields": {"n": lambda f: f.with_type(pa.int64())}}, "it is stored as INT64 of"),
     ],
@@ -280,6 +301,64 @@ def test_a_dataset_by_hand_is_sound(tmp_path):
 def test_a_file_that_others_wrote_is_held_against_the_format(tmp_path, form, fault):
     lines = found(by_hand(tmp_path, {"train": sample(20)}, **form))
     assert any(fault in line for line in lines), lines
+
+
+def flip_last_value(data):
+    """Of the first column of the first row group, without its page's CRC."""
+    (chunk, *_) = _row_groups(memoryview(data))[0].columns.values()
+    at = chunk.offset + chunk.length - 3
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_a_page_is_held_against_its_own_crc(tmp_path):
+    (line,) = found(by_hand(tmp_path, {"train": sample(20)}, alter=flip_last_value))
+    assert "row group 0, column 'x': its page has the CRC" in line
+
+
+def with_groups(change):
+    """Say something else of the row groups than the file does."""
+    return lambda shard: replace(shard, row_groups=tuple(change(list(shard.row_groups))))
+
+
+def swapped_chunks(groups):
+    columns = groups[0].columns
+    other = {**columns, "n": replace(columns["n"], offset=columns["n"].offset - 8)}
+    return [replace(groups[0], columns=other), *groups[1:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (
+            swapped_chunks,
+            "its bytes have another CRC-32 than the manifest says, though the file has its sha256",
+        ),
+        (
+            lambda groups: [replace(groups[0], offset=0, bytes=10_000), *groups[1:]],
+            "bytes 0 to 10000 lie beyond",
+        ),
+        (
+            lambda groups: [replace(groups[0], offset=0, bytes=groups[0].bytes + 4), *groups[1:]],
+            "train/0.parquet, row group 0: its columns lie at bytes 4 to",
+        ),
+        (
+            lambda groups: [replace(groups[0], rows=4), replace(groups[1], rows=12), *groups[2:]],
+            "are needed for 12 rows",
+        ),
+        (lambda groups: [groups[2], groups[0], groups[1]], "its footer has row groups of [8, 8, 4] rows"),
+        (lambda groups: [groups[1], groups[0], groups[2]], "the footer says bytes"),
+    ],
+)
+def test_byte_ranges_are_held_against_the_footer(tmp_path, change, fault):
+    lines = found(by_hand(tmp_path, {"train": sample(20)}, describe=with_groups(change)))
+    assert any(fault in line for line in lines), lines
+
+
+def test_a_file_of_another_length_is_named_with_both_lengths(root):
+    path = root / "val/00000.parquet"
+    path.write_bytes(path.read_bytes()[:-5])
+    (line,) = [line for line in found(root) if "bytes, the manifest says" in line]
+    assert line.startswith(f"val/00000.parquet: it has {path.stat().st_size} bytes")
 
 
 def test_values_that_are_not_finite_are_named_by_row(tmp_path):

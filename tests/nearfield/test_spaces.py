@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 
 
 def weights_after(config):
-    trial = prepare(config)
+    trial = prepare(config, print)
     for _ in trial.run():
         pass
     return {name: p.detach() for name, p in trial.task.network.named_parameters()}

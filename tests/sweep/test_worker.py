@@ -105,7 +105,7 @@ def test_global_generators_do_not_leak_into_a_trial(
                 yield record
 
     original = worker_module.prepare
-    monkeypatch.setattr(worker_module, "prepare", lambda config: Drawing(original(config)))
+    monkeypatch.setattr(worker_module, "prepare", lambda config, report: Drawing(original(config, report)))
     used = actor()
     used.run("0000", epochs=1)
     used.run("0001", epochs=2)
@@ -169,7 +169,7 @@ def test_running_out_of_memory_ends_a_trial_with_its_best(
             yield next(self.trial.run(folder))
             raise torch.OutOfMemoryError("CUDA out of memory.\n Tried to allocate 9 GiB")
 
-    monkeypatch.setattr(worker_module, "prepare", lambda config: Hungry(original(config)))
+    monkeypatch.setattr(worker_module, "prepare", lambda config, report: Hungry(original(config, report)))
     first, last = actor().run("0000")
     assert (last["status"], last["done"], last["record"]) == ("oom", True, None)
     assert (last["objective"], last["best_epoch"]) == (first["objective"], 1)

@@ -1,0 +1,39 @@
+"""Memory that is lent out and comes back by itself: a fresh allocation would cost as much as filling it."""
+
+import weakref
+from collections import deque
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+class BufferPool:
+    """Buffers of one size.
+
+    A buffer is lent as an array object of its own; when that object is gone, the buffer is free again. What
+    is made of it with torch keeps the object alive. What is made of it with numpy does not, since numpy's
+    views refer to the owner of the memory at once: who makes such views keeps the array lent beside them.
+    """
+
+    def __init__(self, size: int, kept: int, pinned: bool = False) -> None:
+        """Make an empty pool.
+
+        Args:
+            size: bytes of a buffer.
+            kept: how many free buffers are kept; more are given back to the system.
+            pinned: whether the memory is page-locked, so that it is copied to a GPU beside other work.
+        """
+        self._size = size
+        self._pinned = pinned
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=kept)
+
+    def take(self) -> NDArray[np.uint8]:
+        """Lend a buffer, [size], uint8, of any content; safe to call from several threads."""
+        try:
+            owner = self._free.pop()
+        except IndexError:
+            owner = torch.empty(self._size, dtype=torch.uint8, pin_memory=self._pinned).numpy()
+        lent = owner[:]
+        weakref.finalize(lent, self._free.append, owner).atexit = False
+        return lent

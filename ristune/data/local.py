@@ -1,0 +1,168 @@
+"""Datasets in directories of a local or shared disk."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from ristune.errors import InputError
+
+# Names of files still being written; `list` does not show them.
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".", ".tmp"
+_UNREADABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
+class LocalReader:
+    """A file held open; threads may share it.
+
+    Args:
+        path: its path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            # Opened as a file object first: unlike os.open it refuses a directory.
+            with path.open("rb") as file:
+                self._descriptor = os.dup(file.fileno())
+        except _UNREADABLE as error:
+            raise _unreadable(path, error) from error
+        self.size = os.fstat(self._descriptor).st_size
+
+    def __enter__(self) -> "LocalReader":
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer without a copy in between; see `Reader.read_into`."""
+        done, length = 0, len(buffer)
+        while done < length:
+            got = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            if got == 0:
+                raise too_short(str(self._path), offset, length, done)
+            done += got
+
+    def close(self) -> None:
+        """Close the file; again is no error."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@dataclass(frozen=True)
+class LocalStorage:
+    """A directory on a local or shared disk.
+
+    Attributes:
+        root: its absolute path.
+    """
+
+    root: Path
+
+    @property
+    def uri(self) -> str:
+        """The path of the root."""
+        return str(self.root)
+
+    def open(self, path: str) -> LocalReader:
+        """A file to be read by ranges; see `Storage.open`."""
+        return LocalReader(self.root / path)
+
+    def size(self, path: str) -> int:
+        """Its bytes; see `Storage.size`."""
+        with self.open(path) as reader:
+            return reader.size
+
+    def read(self, path: str) -> bytes:
+        """The whole file; see `Storage.read`."""
+        try:
+            return (self.root / path).read_bytes()
+        except _UNREADABLE as error:
+            raise _unreadable(self.root / path, error) from error
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset` on; see `Storage.read_range`."""
+        buffer = bytearray(length)
+        with self.open(path) as reader:
+            reader.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def write_atomic(self, path: str, data: bytes | memoryview) -> None:
+        """Write to a temporary name, flush to the disk, rename; see `Storage.write_atomic`."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}.{uuid4().hex}{TEMPORARY_SUFFIX}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_directory(target.parent)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or directory."""
+        # Unlike Path.exists, this is false rather than an error where the way to it may not be read.
+        return os.path.exists(self.root / path)
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """The sorted names right below a directory; see `Storage.list`."""
+        try:
+            names = os.listdir(self.root / path)
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        return tuple(sorted(name for name in names if not _is_temporary(name)))
+
+    def remove_tree(self, path: str) -> None:
+        """Remove a file, or a directory and all below it; see `Storage.remove_tree`."""
+        target = self.root / path
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    def ensure_writable(self) -> None:
+        """Make the root if need be and write to it once; see `Storage.ensure_writable`."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(
+                prefix=TEMPORARY_PREFIX, suffix=TEMPORARY_SUFFIX, dir=self.root
+            ) as file:
+                file.write(b"0")
+        except OSError as error:
+            rule = f"a directory that can be written to is required ({error.strerror})"
+            remedy = "correct its permissions, free some space, or choose another directory"
+            raise InputError("output directory", self.uri, rule, remedy) from error
+
+
+def too_short(name: str, offset: int, length: int, there: int) -> InputError:
+    """The error for a range beyond the end of a file."""
+    rule = f"{length} bytes from byte {offset} on were asked for, only {there} are there"
+    return InputError(name, there, rule, "the file is truncated: copy or write it again")
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    remedy = "check the path and its permissions; a file that is lost must be copied again"
+    return InputError(str(path), error.strerror, "a file that can be read is required", remedy)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename last through a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

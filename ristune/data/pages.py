@@ -1,0 +1,216 @@
+"""Whether a Parquet file is laid out as the format says: its footer, its pages, its metadata."""
+
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ristune.data.columns import Column
+from ristune.data.manifest import ColumnChunk, RowGroup, Shard
+from ristune.data.tensors import metadata_of
+
+# Parquet's types by numpy's; tensors and half floats are bytes of fixed length.
+PHYSICAL = {"<i4": "INT32", "<i8": "INT64", "<f4": "FLOAT", "<f8": "DOUBLE"}
+OPAQUE = "FIXED_LEN_BYTE_ARRAY"
+# Numbers of the Parquet specification: a data page of version 1, and the encoding PLAIN.
+DATA_PAGE, PLAIN = 0, 0
+REWRITE = "write the file as docs/data-format.md says"
+# Kinds of the compact protocol of Thrift, in which page headers are written.
+TRUE, FALSE, BYTE, I16, I32, I64, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 8, 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a dataset.
+
+    Attributes:
+        place: the file, and in it row group and column where they are known.
+        text: what is wrong and what to do about it.
+    """
+
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.place}: {self.text}"
+
+
+def place(path: str, group: int, column: str) -> str:
+    """How findings name a column of a row group."""
+    return f"{path}, row group {group}, column {column!r}"
+
+
+def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> Iterator[Finding]:
+    """Hold a file's footer, page headers and metadata against the manifest and the format.
+
+    Args:
+        data: the whole file, of the length that the manifest says.
+        shard: what the manifest says of it.
+        columns: its columns.
+
+    Yields:
+        A finding for each fault; values are not looked at.
+    """
+    try:
+        footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(data)))
+    except (pa.ArrowException, OSError) as error:
+        yield Finding(shard.path, f"it has no footer that can be read ({error}); {REWRITE}")
+        return
+    names = [footer.schema.column(i).path for i in range(footer.num_columns)]
+    wanted = [column.name for column in columns]
+    if names != wanted:
+        yield Finding(
+            shard.path, f"its columns are {names}, the manifest has {wanted} in this order; {REWRITE}"
+        )
+        return
+    rows = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    if rows != [group.rows for group in shard.row_groups]:
+        yield Finding(
+            shard.path, f"its footer has row groups of {rows} rows, the manifest other ones; {REWRITE}"
+        )
+        return
+    yield from _schema_faults(footer, shard, columns)
+    for index, group in enumerate(shard.row_groups):
+        stored = footer.row_group(index)
+        for position, column in enumerate(columns):
+            where = place(shard.path, index, column.name)
+            for fault in _chunk_faults(data, group, column, stored.column(position)):
+                yield Finding(where, f"{fault}; {REWRITE}")
+        first = min(chunk.offset for chunk in group.columns.values())
+        last = max(chunk.offset + chunk.length for chunk in group.columns.values())
+        if (group.offset, group.bytes) != (first, last - first):
+            text = (
+                f"its columns lie at bytes {first} to {last}, the manifest gives the row group another range"
+            )
+            yield Finding(f"{shard.path}, row group {index}", f"{text}; {REWRITE}")
+
+
+def _schema_faults(footer: Any, shard: Shard, columns: Sequence[Column]) -> Iterator[Finding]:
+    fields = footer.schema.to_arrow_schema()
+    for position, column in enumerate(columns):
+        where = f"{shard.path}, column {column.name!r}"
+        stored = footer.schema.column(position)
+        wanted = OPAQUE if column.shape else PHYSICAL.get(column.stored_dtype.str, OPAQUE)
+        width = stored.length if wanted == OPAQUE else column.stored_width
+        if (stored.physical_type, width) != (wanted, column.stored_width):
+            found = f"it is stored as {stored.physical_type} of {width} bytes"
+            yield Finding(where, f"{found}, {wanted} of {column.stored_width} bytes is required; {REWRITE}")
+        if stored.max_definition_level or stored.max_repetition_level:
+            yield Finding(where, f"it may hold nulls or lists, a required column is wanted; {REWRITE}")
+        kept = {key.decode(): text.decode() for key, text in (fields.field(position).metadata or {}).items()}
+        for key, text in metadata_of(column).items():
+            if kept.get(key) != text and not (key == "shape" and _same_json(kept.get(key), text)):
+                found = f"its field metadata has {key}={kept.get(key)!r}, the manifest says {text!r}"
+                yield Finding(where, f"{found}; {REWRITE}")
+
+
+def _same_json(one: str | None, other: str) -> bool:
+    """Whether two texts are the same JSON value; spaces do not matter."""
+    try:
+        return one is not None and bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
+def _chunk_faults(data: memoryview, group: RowGroup, column: Column, stored: Any) -> Iterator[str]:
+    chunk = group.columns[column.name]
+    if stored.compression != "UNCOMPRESSED":
+        yield f"it is compressed with {stored.compression}"
+        return
+    if stored.has_dictionary_page:
+        yield "it has a dictionary"
+        return
+    if (stored.data_page_offset, stored.total_compressed_size) != (chunk.offset, chunk.length):
+        yield (
+            f"the footer says bytes {stored.data_page_offset} + {stored.total_compressed_size}, "
+            f"the manifest {chunk.offset} + {chunk.length}"
+        )
+        return
+    if not column.shape and not stored.is_stats_set:
+        yield "a scalar has statistics, this one has none"
+    yield from _page_faults(data[chunk.offset : chunk.offset + chunk.length], chunk, group.rows, column)
+
+
+def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column) -> Iterator[str]:
+    width = rows * column.stored_width
+    try:
+        header, body = read_struct(data, 0)
+    except (IndexError, ValueError) as error:
+        yield f"its page header cannot be read ({error})"
+        return
+    page = header.get(5)
+    if header.get(1) != DATA_PAGE or not isinstance(page, dict):
+        yield f"a data page of version 1 is required, this page is of type {header.get(1)}"
+        return
+    if header.get(3) != width or body + width != chunk.length:
+        yield (
+            f"one page of {rows} * {column.stored_width} = {width} bytes is required, "
+            f"its first page has {header.get(3)} of {chunk.length - body}"
+        )
+        return
+    if (page.get(1), page.get(2)) != (rows, PLAIN):
+        found = f"its page has {page.get(1)} in encoding {page.get(2)}"
+        yield f"{rows} values in encoding {PLAIN} are required, {found}"
+    checksum = header.get(4)
+    if not isinstance(checksum, int):
+        yield "its page has no CRC"
+    elif checksum & 0xFFFFFFFF != zlib.crc32(data[body:]):
+        yield f"its page has the CRC {zlib.crc32(data[body:])}, its header says {checksum & 0xFFFFFFFF}"
+
+
+def read_struct(data: memoryview, at: int) -> tuple[dict[int, object], int]:
+    """A struct in the compact protocol of Thrift, as far as page headers use it.
+
+    Args:
+        data: the bytes.
+        at: where it starts.
+
+    Returns:
+        Its fields by number, and where it ends.
+
+    Raises:
+        IndexError: it does not end.
+        ValueError: it holds a kind of field that page headers do not have.
+    """
+    fields: dict[int, object] = {}
+    number = 0
+    while data[at]:
+        kind, delta = data[at] & 15, data[at] >> 4
+        at += 1
+        if delta:
+            number += delta
+        else:
+            number, at = _zigzag(data, at)
+        if kind in (TRUE, FALSE):
+            fields[number] = kind == TRUE
+        elif kind in (I16, I32, I64):
+            fields[number], at = _zigzag(data, at)
+        elif kind == BYTE:
+            fields[number], at = data[at], at + 1
+        elif kind == BINARY:
+            length, at = _varint(data, at)
+            fields[number], at = bytes(data[at : at + length]), at + length
+        elif kind == STRUCT:
+            fields[number], at = read_struct(data, at)
+        else:
+            raise ValueError(f"field {number} is of kind {kind}")
+    return fields, at + 1
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        value |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not data[at - 1] & 0x80:
+            return value, at
+
+
+def _zigzag(data: memoryview, at: int) -> tuple[int, int]:
+    raw, at = _varint(data, at)
+    return (raw >> 1) ^ -(raw & 1), at

@@ -1,0 +1,140 @@
+"""What is to be written, and whether a directory is free for it or holds a part of it already."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ristune.data.columns import Column, id_column
+from ristune.data.document import canonical_json, parse_json
+from ristune.data.manifest import MANIFEST, PIN, SCHEMA_VERSION, SPLITS, UNFINISHED, Generator
+from ristune.data.source import Part, Source, as_columns
+from ristune.data.storage import Storage
+from ristune.errors import InputError
+
+# There beside `UNFINISHED`: a record of every shard that is finished, so that it is not written again.
+RECORDS = "unfinished.d"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides the bytes of a dataset.
+
+    Attributes:
+        columns: the columns of a sample.
+        generator: what makes the samples.
+        parts: every shard of every split, in order.
+    """
+
+    columns: tuple[Column, ...]
+    generator: Generator
+    parts: tuple[Part, ...]
+
+    def encode(self) -> bytes:
+        """The canonical bytes, which the file `UNFINISHED` holds."""
+        # Every release of pyarrow writes its name, and so other bytes, into a file.
+        writer = {"schema_version": SCHEMA_VERSION, "pyarrow": pa.__version__}
+        return canonical_json({**asdict(self), "writer": writer})
+
+
+def make_plan(source: Source) -> Plan:
+    """The plan of a source, checked.
+
+    Raises:
+        InputError: columns, parameters, seed or parts are refused.
+    """
+    owner = f"generator {source.name!r}"
+    parameters = _check_parameters(owner, source.parameters())
+    columns = as_columns(source.columns, owner)
+    id_column(columns, owner)
+    if source.seed < 0:
+        raise InputError("seed", source.seed, "a seed is at least 0", "choose another")
+    parts = tuple(source.parts())
+    return Plan(columns, Generator(source.name, source.version, parameters, source.seed), parts)
+
+
+def record_path(part: Part) -> str:
+    """Where the record of a shard lies, relative to the dataset."""
+    return f"{RECORDS}/{part.split}/{part.index:05d}.json"
+
+
+def survey(storage: Storage, plan: Plan) -> tuple[Part, ...]:
+    """Look whether a plan may be written to a place; nothing there is changed.
+
+    Args:
+        storage: the place.
+        plan: what is to be written.
+
+    Returns:
+        The parts that an interrupted call has finished and recorded there, in order.
+
+    Raises:
+        InputError: the place holds a dataset, finished shards of another plan, or something else.
+    """
+    names = storage.list("")
+    same = UNFINISHED in names and storage.read(UNFINISHED) == plan.encode()
+    # Both are there when a writer was killed in its last step, which is then done again.
+    if MANIFEST in names and not same:
+        remedy = "choose another directory, or delete this one first"
+        raise InputError("uri", storage.uri, "there is a dataset already, and datasets never change", remedy)
+    if names and UNFINISHED not in names:
+        rule = f"a new or empty directory is required, this one holds {names[0]!r}"
+        raise InputError("uri", storage.uri, rule, "choose another directory")
+    recorded = {
+        f"{RECORDS}/{split}/{name}" for split in SPLITS for name in storage.list(f"{RECORDS}/{split}")
+    }
+    if recorded and not same:
+        difference = _first_difference(storage, plan)
+        rule = f"{len(recorded)} shards of a dataset of other values are there, unfinished ({difference})"
+        remedy = "finish it with the same values, delete the directory, or choose another one"
+        raise InputError("uri", storage.uri, rule, remedy)
+    return tuple(part for part in plan.parts if record_path(part) in recorded)
+
+
+def begin(storage: Storage, plan: Plan) -> None:
+    """Make a place ready for a plan of which nothing is finished, and mark it as unfinished."""
+    for name in (*SPLITS, "tables", PIN, RECORDS):
+        storage.remove_tree(name)
+    # Last: a place that is marked with this plan holds nothing of another one.
+    storage.write_atomic(UNFINISHED, plan.encode())
+
+
+def first_difference(wanted: Any, stored: Any, path: str = "") -> str:
+    """The first place where two JSON values differ, in words; empty where they are equal.
+
+    Args:
+        wanted: what is asked for; tuples may stand for lists.
+        stored: what was read.
+        path: the way to the two values.
+    """
+    if isinstance(wanted, Mapping) and isinstance(stored, Mapping):
+        for key in [*wanted, *(k for k in stored if k not in wanted)]:
+            found = first_difference(wanted.get(key), stored.get(key), f"{path}.{key}" if path else str(key))
+            if found:
+                return found
+        return ""
+    same = list(wanted) == list(stored) if isinstance(wanted, (list, tuple)) else wanted == stored
+    return "" if same else f"{path}: {stored!r} there, {wanted!r} asked"
+
+
+def _first_difference(storage: Storage, plan: Plan) -> str:
+    stored = parse_json(storage.read(UNFINISHED), f"{storage.uri}/{UNFINISHED}").members()
+    wanted = parse_json(plan.encode(), "plan").members()
+    for name in ("generator", "columns", "writer"):
+        found = first_difference(wanted[name].value, stored[name].value, name)
+        if found:
+            return found
+    return "sizes or shards"
+
+
+def _check_parameters(owner: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(parameters)
+    try:
+        canonical_json(values)
+    except (TypeError, ValueError) as error:
+        rule = f"parameters are a JSON object ({error})"
+        raise InputError(
+            f"{owner}: parameters", values, rule, "use plain numbers, texts and lists"
+        ) from error
+    return values

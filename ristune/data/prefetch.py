@@ -1,0 +1,84 @@
+"""Work done ahead by threads, its results in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+from ristune.data.gather import Packed
+
+Result = TypeVar("Result")
+
+
+def ahead(jobs: Iterator[Callable[[], Result]], threads: int) -> Iterator[Result]:
+    """Run jobs in threads, a little ahead of who takes the results.
+
+    Args:
+        jobs: what to run; taken from the iterator by the caller's thread, in order.
+        threads: how many run at once; with 0 each job runs when its result is asked for.
+
+    Yields:
+        The results in the order of the jobs; an exception of a job is raised in its place.
+    """
+    if threads == 0:
+        for job in jobs:
+            yield job()
+        return
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ristune-prefetch")
+    pending: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            pending.append(pool.submit(job))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def moved(batches: Iterator[Packed], device: torch.device) -> Iterator[Packed]:
+    """Batches on a device.
+
+    On a GPU the next batch is copied by a stream of its own while the last one is used.
+
+    Args:
+        batches: on the CPU, in pinned memory if the device is a GPU.
+        device: where to.
+    """
+    if device.type == "cpu":
+        yield from batches
+        return
+    if device.type != "cuda":
+        for batch in batches:
+            yield Packed(tuple(part.to(device) for part in batch.parts), batch.rows)
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    # The host's memory must not be lent to another batch before the copy out of it has been made.
+    under_way: deque[tuple[torch.cuda.Event, Packed]] = deque()
+    sent: tuple[Packed, torch.cuda.Event] | None = None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            there = tuple(part.to(device, non_blocking=True) for part in batch.parts)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(stream)
+        under_way.append((copied, batch))
+        while under_way and under_way[0][0].query():  # type: ignore[no-untyped-call]
+            under_way.popleft()
+        if sent is not None:
+            yield _received(*sent)
+        sent = Packed(there, batch.rows), copied
+    if sent is not None:
+        yield _received(*sent)
+    stream.synchronize()
+
+
+def _received(batch: Packed, copied: torch.cuda.Event) -> Packed:
+    """Make the stream that uses a batch wait for its copy, and keep its memory until that use is over."""
+    user = torch.cuda.current_stream(batch.parts[0].device)
+    user.wait_event(copied)
+    for part in batch.parts:
+        part.record_stream(user)
+    return batch
