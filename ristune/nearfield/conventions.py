@@ -162,6 +162,9 @@ def forms() -> Iterator[Convention]:
     for direction, mirror, wavefront, origin, unit in itertools.product(
         DIRECTIONS, MIRRORS, WAVEFRONTS, ORIGINS, UNITS
     ):
+        # A plane wave is the same from wherever, and however far, it comes.
+        if wavefront == "plane" and (origin, unit) != (ORIGINS[0], UNITS[0]):
+            continue
         yield Convention(direction, mirror, wavefront, origin, unit, ORDERS[0], SIGNS[0])
 
 

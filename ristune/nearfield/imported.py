@@ -148,19 +148,16 @@ class NpzSource:
     def _labels(self, rows: Indices) -> dict[str, NDArray[Any]]:
         of = self.survey
         present = of.range[rows] > 0
-        power: NDArray[Any] = {
-            "R": of.power[rows].astype(float),
-            "equal": present.astype(float),
-            "snapshots": np.abs(of.symbols[rows]) ** 2
-            if self.verdict.source_model == "static"
-            else np.maximum(of.symbol_power[rows], np.finfo(np.float32).tiny),
-        }[self.verdict.power] * present
-        phase: NDArray[Any] = of.phase[rows]
-        if self.verdict.source_model == "static" and not self.found.coherent:
-            phase = np.angle(of.symbols[rows]) * present
+        static = self.verdict.source_model == "static"
+        measured = np.abs(of.symbols[rows]) ** 2 if static else of.symbol_power[rows]
+        by_source = {"R": of.power[rows], "equal": present, "snapshots": measured}[self.verdict.power]
+        power: NDArray[np.float64] = np.where(present, by_source, 0).astype(float)
+        phase: NDArray[np.float32] = of.phase[rows]
+        if static and not self.found.coherent:
+            phase = (np.angle(of.symbols[rows]) * present).astype(np.float32)
         if self.verdict.noise == "snr":
-            snr_db = of.snr_label[rows]
-            noise = of.received[rows] / (1 + 10 ** (snr_db.astype(float) / 10))
+            snr_db = of.snr_label[rows].astype(float)
+            noise = of.received[rows] / (1 + 10 ** (snr_db / 10))
         else:
             snr_db, noise = measured_snr_db(of)[rows], of.noise[rows]
         labels = {name: getattr(of, name)[rows] for name in ("num_sources", "azimuth", "elevation", "range")}

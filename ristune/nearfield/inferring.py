@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -25,16 +24,16 @@ from ristune.nearfield.geometry import Geometry
 # ||R - R_candidate|| / ||R||, which float32 labels and covariances stay far below.
 LARGEST_RESIDUAL = 0.01
 # The second best leaves at least so many times more: of R (amplitude), of y (energy).
-CLEARLY, CLEARLY_IN_NOISE = 10.0, 1.2
+CLEARLY, CLEARLY_IN_NOISE = 10.0, 1.1
 # Of y, right labels leave about 1 / (1 + SNR) and wrong ones all.
 LARGEST_UNEXPLAINED = 0.8
 # Scenes of the first look at every candidate, candidates that are looked at again, candidates that are shown.
-FIRST_LOOK, SHORTLIST, SHOWN = 2, 40, 8
+FIRST_LOOK, SHORTLIST, SHOWN = 2, 16, 8
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Labels:
     """Labels of S scenes as they were found.
 
@@ -50,8 +49,8 @@ class Labels:
 
     def responses(self, convention: Convention, geometry: Geometry, count: int | None = None) -> Tensor:
         """Of the first scenes, in our order and with our sign, [S, K, N], complex128."""
-        # Order and sign change nothing here, and candidates that differ in them alone come in a row.
-        return _responses(self, replace(convention, order=ORDERS[0], sign=SIGNS[0]), geometry, count)
+        columns = (self.azimuth[:count], self.elevation[:count], self.distance[:count])
+        return convention.responses(*columns, geometry)
 
     def stored(self, convention: Convention, geometry: Geometry) -> Tensor:
         """The responses as the other simulator had them, [S, K, N], complex128."""
@@ -59,12 +58,6 @@ class Labels:
         other = torch.empty_like(ours)
         other[..., convention.permutation(geometry)] = ours.conj() if convention.conjugate else ours
         return other
-
-
-@lru_cache(maxsize=1)
-def _responses(labels: Labels, convention: Convention, geometry: Geometry, count: int | None) -> Tensor:
-    columns = (labels.azimuth[:count], labels.elevation[:count], labels.distance[:count])
-    return convention.responses(*columns, geometry)
 
 
 @contextmanager
@@ -103,7 +96,8 @@ def fit_covariance(covariance: Tensor, responses: Tensor, coherent: bool) -> Cov
         responses: A^T, [B, K, N], complex128, zero for absent sources.
         coherent: R = (A s)(A s)^H; otherwise R = A diag(p) A^H + floor I, with p and floor not negative.
     """
-    energy = torch.view_as_real(covariance).square().sum(dim=(1, 2, 3)).numpy()
+    flat = torch.view_as_real(covariance).flatten(1).numpy()
+    energy = np.einsum("bi,bi->b", flat, flat)
     inner = responses.conj() @ responses.mT
     if coherent:
         field = rank_one(covariance)
@@ -158,20 +152,16 @@ def from_covariances(labels: Labels, covariance: Tensor, coherent: bool, geometr
     Raises:
         InputError: if no candidate does, or more than one.
     """
-    variants = {}
-    for order, sign in itertools.product(ORDERS, SIGNS):
-        convention = replace(next(forms()), order=order, sign=sign)
-        places = convention.permutation(geometry)
-        ours = covariance[:, places][:, :, places]
-        variants[order, sign] = ours.conj().resolve_conj() if convention.conjugate else ours
+    variants = torch.stack([_undone(covariance, variant, geometry) for variant in _variants(next(forms()))])
 
-    def residual(convention: Convention, count: int | None) -> float:
-        responses = labels.responses(convention, geometry, count)
-        target = variants[convention.order, convention.sign][:count]
+    def residuals(form: Convention, count: int | None) -> list[float]:
+        target = variants[:, :count]
+        responses = labels.responses(form, geometry, count).expand(len(target), -1, -1, -1)
+        found = fit_covariance(target.flatten(0, 1), responses.flatten(0, 1), coherent).residual
         # The median: single rows that are out of place are found, and named, when every row is looked at.
-        return float(np.median(fit_covariance(target, responses, coherent).residual))
+        return [float(each) for each in np.median(found.reshape(len(target), -1), axis=1)]
 
-    return _decide("R", residual, labels, geometry, LARGEST_RESIDUAL, CLEARLY)
+    return _decide("R", residuals, labels, geometry, LARGEST_RESIDUAL, CLEARLY)
 
 
 def from_snapshots(labels: Labels, y: Tensor, h: Tensor, codes: Tensor, geometry: Geometry) -> Convention:
@@ -187,39 +177,61 @@ def from_snapshots(labels: Labels, y: Tensor, h: Tensor, codes: Tensor, geometry
     Raises:
         InputError: if no candidate does, or more than one.
     """
+    variants = []
+    for variant in _variants(next(forms())):
+        places = variant.permutation(geometry)
+        parts = y, h[..., places], codes[..., places]
+        variants.append([part.conj().resolve_conj() if variant.conjugate else part for part in parts])
 
-    def unexplained(convention: Convention, count: int | None) -> float:
-        factor = labels.responses(convention, geometry, count).mT.to(torch.complex64)
-        places = convention.permutation(geometry)
-        parts = [y[:count], h[:count, :, places], codes[:count, :, places]]
-        if convention.conjugate:
-            parts = [part.conj().resolve_conj() for part in parts]
-        return float(1 - fit(parts[0], parts[1], parts[2], factor).explained().median())
+    def residuals(form: Convention, count: int | None) -> list[float]:
+        factor = labels.responses(form, geometry, count).mT.to(torch.complex64)
+        fits = [fit(y[:count], h[:count], codes[:count], factor) for y, h, codes in variants]
+        # A tenth of the scenes may be out of place.
+        return [
+            float((1 - each.explained()).sort().values[: math.ceil(0.9 * len(factor))].mean())
+            for each in fits
+        ]
 
-    return _decide("y", unexplained, labels, geometry, LARGEST_UNEXPLAINED, CLEARLY_IN_NOISE)
+    return _decide("y", residuals, labels, geometry, LARGEST_UNEXPLAINED, CLEARLY_IN_NOISE)
+
+
+def _variants(form: Convention) -> list[Convention]:
+    """The candidates that differ from a form in the order of elements and in sign alone."""
+    return [replace(form, order=order, sign=sign) for order in ORDERS for sign in SIGNS]
+
+
+def _undone(covariance: Tensor, convention: Convention, geometry: Geometry) -> Tensor:
+    """Covariances, [S, N, N], in our order and with our sign."""
+    places = convention.permutation(geometry)
+    ours = covariance[:, places][:, :, places]
+    return ours.conj().resolve_conj() if convention.conjugate else ours
 
 
 def _decide(
     name: str,
-    residual: Callable[[Convention, int | None], float],
+    residuals: Callable[[Convention, int | None], list[float]],
     labels: Labels,
     geometry: Geometry,
     largest: float,
     clearly: float,
 ) -> Convention:
-    candidates = [
-        replace(form, order=order, sign=sign) for form in forms() for order in ORDERS for sign in SIGNS
-    ]
+    candidates = [variant for form in forms() for variant in _variants(form)]
+    scores: dict[Convention, float] = {}
 
-    def score(candidate: Convention, count: int | None) -> float:
+    def score(form: Convention, count: int | None) -> None:
         # No path leads to a direction outside of the unit disk: such a candidate comes last.
-        possible = torch.view_as_real(labels.responses(candidate, geometry, count)).isfinite().all()
-        return residual(candidate, count) if possible else math.inf
+        possible = torch.view_as_real(labels.responses(form, geometry, count)).isfinite().all()
+        variants = _variants(form)
+        scores.update(
+            zip(variants, residuals(form, count) if possible else [math.inf] * len(variants), strict=True)
+        )
 
     with one_thread():
-        scores = {candidate: score(candidate, FIRST_LOOK) for candidate in candidates}
-        for candidate in sorted(candidates, key=scores.__getitem__)[:SHORTLIST]:
-            scores[candidate] = score(candidate, None)
+        for form in forms():
+            score(form, FIRST_LOOK)
+        leading = sorted(candidates, key=scores.__getitem__)[:SHORTLIST]
+        for form in dict.fromkeys(replace(each, order=ORDERS[0], sign=SIGNS[0]) for each in leading):
+            score(form, None)
     ranked = sorted(candidates, key=scores.__getitem__)
     best = labels.stored(ranked[0], geometry)
     same = list(

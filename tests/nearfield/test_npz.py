@@ -1,4 +1,5 @@
 import os
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -56,11 +57,8 @@ def test_what_cannot_be_read_by_rows_is_refused_with_a_remedy(shard, tmp_path):
 
 
 def test_the_remedy_for_compressed_files_works(shard, tmp_path):
-    pytest.importorskip("zipfile")
     packed = tmp_path / "packed.npz"
     np.savez_compressed(packed, **shard)
-    import zipfile
-
     with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(tmp_path / "stored.npz", "w") as stored:
         for name in archive.namelist():
             stored.writestr(name, archive.read(name))
