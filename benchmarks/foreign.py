@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from ristune.data.columns import Column
 from ristune.data.dataset import open_dataset
-from ristune.data.export import export
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.foreign.export import export
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 
 ROWS, REPEATS = 4000, 9
 COLUMNS = (

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ristune.config import build, compose
-from ristune.data.source import Part, Progress, Simulated
-from ristune.data.writer import Mapper, serial, write_dataset
+from ristune.data.writing.source import Part, Progress, Simulated
+from ristune.data.writing.writer import Mapper, serial, write_dataset
 from ristune.parallel import pool
 
 

@@ -10,18 +10,18 @@ from rich.console import Console
 from ristune import cli
 from ristune.config import Config, build, compose
 from ristune.data.dataset import open_dataset
-from ristune.data.estimate import Estimate, check_space, estimate, free_bytes
-from ristune.data.foreign import is_foreign
-from ristune.data.local import LocalStorage
+from ristune.data.foreign.files import is_foreign
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
-from ristune.data.plan import first_difference, make_plan, survey
-from ristune.data.redraw import rewrite_shard
-from ristune.data.source import Simulated
-from ristune.data.storage import Storage, open_storage
-from ristune.data.writer import Mapper, serial, write_dataset
+from ristune.data.writing.estimate import Estimate, check_space, estimate, free_bytes
+from ristune.data.writing.plan import first_difference, make_plan, survey
+from ristune.data.writing.redraw import rewrite_shard
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import Mapper, serial, write_dataset
 from ristune.errors import InputError
 from ristune.meter import Meter, duration
 from ristune.overrides import literal
+from ristune.storage.access import Storage, open_storage
+from ristune.storage.local import LocalStorage
 
 EXAMPLES = """\
   python -m ristune.simulate --out data/nearfield

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "ristune"
 # What each room may import of ristune beside itself and `errors`, the floor that all stand on.
 ROOMS = {
     "training": set(),
-    "data": set(),
+    "storage": set(),
+    "data": {"storage"},
     "nearfield": set(),
     "tracking": set(),
     "overrides": set(),
@@ -20,10 +21,12 @@ ROOMS = {
     "cli": {"config", "dispatch"},
     "meter": set(),
     "parallel": set(),
-    "simulate": {"cli", "config", "data", "meter", "overrides", "parallel"},
+    "simulate": {"cli", "config", "data", "meter", "overrides", "parallel", "storage"},
     "train": {"cli", "config", "simulate", "tracking", "training", "trial"},
     "evaluate": {"cli", "config", "data", "overrides", "training", "trial"},
-    "dataset": {"cli", "config", "data", "dispatch", "meter", "overrides", "training", "trial"},
+    "dataset": {
+        *("cli", "config", "data", "dispatch", "meter", "overrides", "storage", "training", "trial"),
+    },
     "sweep": {"cli", "config", "overrides", "parallel", "simulate", "tracking", "training", "trial"},
     "errors": set(),
     "dispatch": set(),
@@ -39,7 +42,7 @@ LIBRARIES = {
     "ray": {"parallel", "sweep"},
     "optuna": {"sweep"},
     "safetensors": {"training"},
-    "pyarrow": {"data", "sweep"},
+    "pyarrow": {"data", "storage", "sweep"},
     "threadpoolctl": {"data"},
 }
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ristune.data.cache import NodeCache, Resident, Unit, Write, planes
 from ristune.data.columns import Column
-from ristune.data.foreign import Foreign, decode_foreign, is_foreign, read_foreign
+from ristune.data.foreign.files import Foreign, decode_foreign, is_foreign, read_foreign
 from ristune.data.layout import Layout, layout, pack, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
 from ristune.data.reading import Arrays, GroupReader, pieces, read_shards
 from ristune.data.shards import decode
-from ristune.data.storage import Storage, open_storage
 from ristune.errors import InputError
+from ristune.storage.access import Storage, open_storage
 
 
 def open_dataset(uri: str, cache: NodeCache | None = None) -> "Dataset":

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ristune.data.columns import Column
+from ristune.data.foreign.tensors import metadata_of
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
-from ristune.data.tensors import metadata_of
 
 # Parquet's types by numpy's; tensors and half floats are bytes of fixed length.
 PHYSICAL = {"<i4": "INT32", "<i8": "INT64", "<f4": "FLOAT", "<f8": "DOUBLE"}

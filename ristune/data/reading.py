@@ -9,12 +9,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ristune.data.columns import Column
-from ristune.data.fetch import fetch
-from ristune.data.foreign import Foreign, decode_foreign, read_foreign_group
+from ristune.data.foreign.files import Foreign, decode_foreign, read_foreign_group
 from ristune.data.manifest import RowGroup, Shard
 from ristune.data.shards import cut, damaged
-from ristune.data.storage import Reader, Storage
 from ristune.errors import InputError
+from ristune.storage.access import Reader, Storage
+from ristune.storage.fetch import fetch
 
 # Requests under way at once, for one shard.
 READERS = 8

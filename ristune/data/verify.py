@@ -17,9 +17,9 @@ from ristune.data.columns import Column, id_column
 from ristune.data.manifest import MANIFEST, PIN, SPLITS, Manifest, Shard, Statistics, check_pin, parse
 from ristune.data.pages import Finding, layout_faults, place
 from ristune.data.shards import cut, damaged
-from ristune.data.statistics import Moments, merge, moments, summarise
-from ristune.data.storage import Storage
+from ristune.data.writing.statistics import Moments, merge, moments, summarise
 from ristune.errors import InputError
+from ristune.storage.access import Storage
 
 # Hashing releases the interpreter; each thread holds one file in memory.
 THREADS = min(4, os.cpu_count() or 1)

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from ristune import cli
-from ristune.data.convert import Converted
 from ristune.data.dataset import open_dataset
-from ristune.data.writer import write_dataset
+from ristune.data.foreign.convert import Converted
+from ristune.data.writing.writer import write_dataset
 from ristune.dataset.console import row_counts, size, stored_bytes
 from ristune.errors import InputError
 from ristune.meter import Meter

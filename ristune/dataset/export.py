@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ristune import cli
 from ristune.data.dataset import open_dataset
-from ristune.data.export import export
+from ristune.data.foreign.export import export
 from ristune.dataset.console import row_counts, size, stored_bytes
 from ristune.meter import Meter
 

@@ -9,13 +9,13 @@ from typing import Any
 from ristune import cli
 from ristune.config import Config, build
 from ristune.data.manifest import MANIFEST, SPLITS
-from ristune.data.source import parts
-from ristune.data.storage import open_storage
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import parts
+from ristune.data.writing.writer import write_dataset
 from ristune.dataset.console import row_counts, size, stored_bytes
 from ristune.errors import InputError
 from ristune.meter import Meter
 from ristune.overrides import literal
+from ristune.storage.access import open_storage
 
 EXAMPLES = """\
   python -m ristune.dataset import-npz old_shards --out data/old

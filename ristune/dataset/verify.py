@@ -10,10 +10,10 @@ from ristune import cli
 from ristune.config import Config
 from ristune.data.dataset import Dataset, open_dataset
 from ristune.data.manifest import MANIFEST, PIN, SPLITS
-from ristune.data.storage import Storage, open_storage
 from ristune.data.verify import THREADS, verify
 from ristune.dataset.console import byte_progress, take_uri, task_of
 from ristune.errors import InputError
+from ristune.storage.access import Storage, open_storage
 from ristune.training.task import ChecksSamples
 
 EXAMPLES = """\

@@ -15,11 +15,11 @@ from ristune.data import cache as caching
 from ristune.data.cache import NodeCache
 from ristune.data.config import DataConfig
 from ristune.data.dataset import open_dataset
-from ristune.data.local import LocalStorage
 from ristune.data.places import Place, entries, evict, make_room, places, room
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
+from ristune.storage.local import LocalStorage
 from tests.data.drawing import Drawing
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -8,9 +8,9 @@ import torch
 from ristune.data.cache import NodeCache
 from ristune.data.dataset import open_dataset
 from ristune.data.places import Place
-from ristune.data.source import Simulated
 from ristune.data.verify import verify
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
 

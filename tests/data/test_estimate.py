@@ -4,12 +4,12 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from ristune.data import estimate as module
-from ristune.data.estimate import check_space, estimate, free_bytes
-from ristune.data.source import Simulated
-from ristune.data.storage import open_storage
-from ristune.data.writer import write_dataset
+from ristune.data.writing import estimate as module
+from ristune.data.writing.estimate import check_space, estimate, free_bytes
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
+from ristune.storage.access import open_storage
 from tests.data.drawing import Drawing
 
 Usage = namedtuple("Usage", "total used free")

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ristune.data.convert import Converted
 from ristune.data.dataset import open_dataset
-from ristune.data.export import export
-from ristune.data.source import Simulated
+from ristune.data.foreign.convert import Converted
+from ristune.data.foreign.export import export
 from ristune.data.verify import verify
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ristune.data.ids import SeenIds
+from ristune.data.writing.ids import SeenIds
 from ristune.errors import InputError
 
 SHARDS = st.lists(

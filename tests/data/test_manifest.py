@@ -6,8 +6,8 @@ import pytest
 
 from ristune.data.columns import Column, check_columns, id_column
 from ristune.data.manifest import parse
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
 

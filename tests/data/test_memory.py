@@ -10,8 +10,8 @@ WRITE = f"""
 import resource, sys
 import numpy as np
 from ristune.data.columns import Column
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 
 class Wide:
     name, version = "wide", "1"

@@ -1,8 +1,8 @@
 import pytest
 
-from ristune.data.redraw import rewrite_shard
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.redraw import rewrite_shard
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing, files
 

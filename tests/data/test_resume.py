@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ristune.data.dataset import open_dataset
-from ristune.data.source import Part, Simulated
-from ristune.data.writer import serial, write_dataset
-from ristune.data.written import write_part
+from ristune.data.writing.source import Part, Simulated
+from ristune.data.writing.writer import serial, write_dataset
+from ristune.data.writing.written import write_part
 from ristune.errors import InputError
 from tests.data.drawing import Drawing, files
 
@@ -222,8 +222,8 @@ def test_a_process_that_does_not_see_the_dataset_writes_nothing(tmp_path):
 
 SLOW = """
 import sys, time
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from tests.data.drawing import Drawing
 
 class Slow(Drawing):

@@ -12,7 +12,7 @@ import torch
 
 from ristune.data.columns import DTYPES, Column
 from ristune.data.shards import decode, encode, row_bytes
-from ristune.data.statistics import BLOCK, moments, summarise
+from ristune.data.writing.statistics import BLOCK, moments, summarise
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, draw
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from ristune.data.source import Part, Simulated, parts
+from ristune.data.writing.source import Part, Simulated, parts
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
 
@@ -58,7 +58,7 @@ def test_a_source_can_be_shipped_to_another_process():
     ],
 )
 def test_a_draw_unlike_the_first_is_refused_and_never_converted(monkeypatch, change, rule):
-    monkeypatch.setattr("ristune.data.source.DRAWN_ROWS", 3)
+    monkeypatch.setattr("ristune.data.writing.source.DRAWN_ROWS", 3)
     with pytest.raises(InputError, match=f"train/00000.parquet: {rule}"):
         Simulated(Changing(change), {"train": 6}, 0).arrays(Part("train", 0, 6))
 

@@ -16,10 +16,10 @@ from ristune.data.gather import Gatherer
 from ristune.data.layout import WIDE, layout, pack
 from ristune.data.places import Place
 from ristune.data.shards import encode
-from ristune.data.source import Simulated
 from ristune.data.sources import DeviceSource
 from ristune.data.stream import Stream
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing
 
@@ -33,7 +33,9 @@ def dataset(tmp_path_factory):
     """Three shards of several row groups each, the last of a shard cut short."""
     folder = tmp_path_factory.mktemp("stream")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ristune.data.written.encode", lambda *a: encode(*a, row_group_bytes=GROUP * 76))
+        patch.setattr(
+            "ristune.data.writing.written.encode", lambda *a: encode(*a, row_group_bytes=GROUP * 76)
+        )
         write_dataset(str(folder / "d"), Simulated(Drawing(), {"train": ROWS, "val": 9}, 5, 32))
     cache = NodeCache((Place(folder / "cache", 10**9, "data.cache_disk_gb"),), lambda line: None)
     found = open_dataset(str(folder / "d"), cache)
@@ -201,7 +203,7 @@ def test_a_window_reads_only_row_groups_it_visits(dataset, monkeypatch):
     read = []
     original = type(dataset.storage.open("train/00000.parquet")).read_into
     monkeypatch.setattr(
-        "ristune.data.local.LocalReader.read_into",
+        "ristune.storage.local.LocalReader.read_into",
         lambda self, offset, buffer: (read.append(len(buffer)), original(self, offset, buffer))[1],
     )
     batches = stream(dataset, mode="windowed", window=2, batch_size=10, limit=40)

@@ -17,12 +17,12 @@ from ristune.data.columns import Column
 from ristune.data.dataset import open_dataset
 from ristune.data.manifest import MANIFEST, PIN, Generator, Manifest, Shard, Split, pin
 from ristune.data.shards import _row_groups, encode
-from ristune.data.source import Simulated
-from ristune.data.statistics import moments, summarise
-from ristune.data.storage import open_storage
 from ristune.data.verify import verify
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.statistics import moments, summarise
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
+from ristune.storage.access import open_storage
 from tests.data.drawing import Drawing
 
 CORRUPTIONS = 1000
@@ -161,7 +161,7 @@ def test_a_thousand_corruptions_are_all_found_and_never_read_as_other_values(roo
 @pytest.mark.parametrize("column", ["wave", "gain", "sample_id"])
 @pytest.mark.parametrize("group", [0, 2])
 def test_a_flipped_byte_is_named_by_shard_row_group_and_column(tmp_path, monkeypatch, column, group):
-    monkeypatch.setattr("ristune.data.written.encode", partial(encode, row_group_bytes=300))
+    monkeypatch.setattr("ristune.data.writing.written.encode", partial(encode, row_group_bytes=300))
     manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 20}, 3))
     path = tmp_path / "d/train/00000.parquet"
     chunk = manifest.splits["train"].shards[0].row_groups[group].columns[column]

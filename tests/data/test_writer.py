@@ -9,8 +9,8 @@ import pytest
 from ristune.data.dataset import open_dataset
 from ristune.data.manifest import parse
 from ristune.data.shards import decode
-from ristune.data.source import Simulated, shard_generator
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated, shard_generator
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
 from tests.data.drawing import COLUMNS, Drawing, files
 
@@ -133,7 +133,7 @@ def test_any_object_with_the_parts_of_a_column_will_do(tmp_path):
 
 
 def test_shards_are_about_128_mb_by_default(tmp_path, monkeypatch):
-    monkeypatch.setattr("ristune.data.source.SHARD_BYTES", 600)
+    monkeypatch.setattr("ristune.data.writing.source.SHARD_BYTES", 600)
     manifest = write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 30}, 0))
     assert [shard.rows for shard in manifest.splits["train"].shards] == [9, 9, 9, 3]
 
@@ -145,7 +145,7 @@ def test_progress_counts_every_sample(tmp_path):
 
 
 def test_a_shard_is_drawn_block_by_block_from_one_stream(tmp_path, monkeypatch):
-    monkeypatch.setattr("ristune.data.source.DRAWN_ROWS", 3)
+    monkeypatch.setattr("ristune.data.writing.source.DRAWN_ROWS", 3)
     calls = []
     write_dataset(str(tmp_path / "d"), Simulated(Drawing(), {"train": 8}, 0), progress=calls.append)
     assert calls == [3, 3, 2]

@@ -3,8 +3,8 @@ import pytest
 from ristune.data.cache import NodeCache
 from ristune.data.dataset import open_dataset
 from ristune.data.places import Place
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.dataset.cache import main
 from tests.data.drawing import Drawing
 

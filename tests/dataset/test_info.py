@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ristune.data.columns import Column
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.dataset import info
 from ristune.dataset.plot import used_elements
 from tests import toy

@@ -15,8 +15,8 @@ import pytest
 
 from ristune import train
 from ristune.data.dataset import open_dataset
-from ristune.data.source import parts
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import parts
+from ristune.data.writing.writer import write_dataset
 from ristune.dataset import import_npz
 from ristune.errors import InputError
 from ristune.nearfield.conventions import ORDERS, SIGNS
@@ -474,7 +474,7 @@ def test_a_task_without_an_importer_says_so(old, tmp_path, capsys):
 MEMORY = """
     import resource, sys
     import numpy as np
-    from ristune.data.source import parts
+    from ristune.data.writing.source import parts
     from tests.nearfield.test_importing import importer
 
     source = importer({"train": sys.argv[1:]}, duplicates="allow").survey(lambda s, c: parts(s, c, 200))

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from ristune.data.dataset import open_dataset
-from ristune.data.source import Simulated, shard_generator
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated, shard_generator
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
 from ristune.nearfield.channel import code_values
 from ristune.nearfield.scene import covariance_factor
@@ -29,7 +29,7 @@ def test_the_same_scene_has_the_same_id_wherever_it_is_drawn():
 def test_a_dataset_whose_splits_share_scenes_is_refused(tmp_path, monkeypatch):
     # The earlier system drew validation from the stream of training.
     monkeypatch.setattr(
-        "ristune.data.source.shard_generator", lambda seed, split, index: np.random.default_rng(0)
+        "ristune.data.writing.source.shard_generator", lambda seed, split, index: np.random.default_rng(0)
     )
     with pytest.raises(InputError, match="32 ids occur twice in split 'test' and in split 'val'"):
         write_dataset(str(tmp_path / "d"), Simulated(simulator(), {"train": 64, "val": 32, "test": 32}, 1))

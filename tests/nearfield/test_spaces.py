@@ -5,8 +5,8 @@ import torch
 import yaml
 
 from ristune.config import compose, config_dir
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.trial import prepare
 from tests.nearfield.conftest import simulator
 

@@ -11,12 +11,12 @@ import torch
 from ristune.data.cache import NodeCache
 from ristune.data.columns import Column
 from ristune.data.dataset import open_dataset
-from ristune.data.fetch import RANGE_BYTES
 from ristune.data.places import Place
-from ristune.data.source import Simulated
 from ristune.data.stream import Stream
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
+from ristune.storage.fetch import RANGE_BYTES
 
 pytestmark = pytest.mark.s3
 

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from ristune.data.fetch import RANGE_BYTES, fetch
-from ristune.data.storage import open_storage
 from ristune.errors import InputError
+from ristune.storage.access import open_storage
+from ristune.storage.fetch import RANGE_BYTES, fetch
 from tests.s3 import radosgw
 
 pytestmark = pytest.mark.s3

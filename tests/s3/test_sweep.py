@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ristune.data.storage import open_storage
+from ristune.storage.access import open_storage
 from tests.integration.sweeps import Sweep, end, start
 
 pytestmark = [pytest.mark.s3, pytest.mark.ray]

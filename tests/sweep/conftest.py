@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ristune.config import Config, compose
-from ristune.data.source import Simulated
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 from tests.toy import ToySimulator
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -79,7 +79,9 @@ def open_dataset(
     dataset = litdata.StreamingDataset(str(folder), shuffle=True, item_loader=loader, **options)
     if not workers:
         return lambda epoch: batched(dataset, collate)
-    stream = litdata.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=workers, collate_fn=collate)
+    stream = litdata.StreamingDataLoader(
+        dataset, batch_size=BATCH, num_workers=workers, collate_fn=collate, persistent_workers=True
+    )
     return lambda epoch: stream
 
 

@@ -60,7 +60,13 @@ def open_dataset(
         local=str(folder), shuffle=not by_index, batch_size=BATCH, num_canonical_nodes=1
     )
     if not by_index:
-        loader = DataLoader(dataset, batch_size=BATCH, num_workers=workers, collate_fn=collate)
+        loader = DataLoader(
+            dataset,
+            batch_size=BATCH,
+            num_workers=workers,
+            collate_fn=collate,
+            persistent_workers=workers > 0,
+        )
         return lambda epoch: loader
     if workers:
         raise SystemExit(f"--workers: got {workers}; variant random runs in this process; leave it out")

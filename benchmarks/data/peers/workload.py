@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 BATCH = 256
 SAMPLES = 20_000
@@ -84,9 +85,11 @@ def parquet(folder: Path, count: int, shard: int) -> None:
 
 
 def tensors(packed: np.ndarray) -> Batch:
-    """Views into packed ROWs as tensors, [n, ...]; `scene_id` is copied: its stride is odd for int64."""
+    """Views into packed ROWs as tensors, [n, ...]; copies of what cannot be viewed or would be sent whole."""
+    # A worker process sends a view's whole storage; an int64 view needs a stride divisible by 8.
+    copied = {name for name, _, _ in FIELDS} if get_worker_info() else {"scene_id"}
     return {
-        name: torch.from_numpy(packed[name].copy() if name == "scene_id" else packed[name])
+        name: torch.from_numpy(packed[name].copy() if name in copied else packed[name])
         for name, _, _ in FIELDS
     }
 

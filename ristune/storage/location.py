@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from ristune.data.retry import DEADLINE_SECONDS
 from ristune.errors import InputError
+from ristune.storage.retry import DEADLINE_SECONDS
 
 # Settings that each kind of store takes after `?`.
 SETTINGS = {

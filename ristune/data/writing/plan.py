@@ -9,9 +9,9 @@ import pyarrow as pa
 from ristune.data.columns import Column, id_column
 from ristune.data.document import canonical_json, parse_json
 from ristune.data.manifest import MANIFEST, PIN, SCHEMA_VERSION, SPLITS, UNFINISHED, Generator
-from ristune.data.source import Part, Source, as_columns
-from ristune.data.storage import Storage
+from ristune.data.writing.source import Part, Source, as_columns
 from ristune.errors import InputError
+from ristune.storage.access import Storage
 
 # There beside `UNFINISHED`: a record of every shard that is finished, so that it is not written again.
 RECORDS = "unfinished.d"

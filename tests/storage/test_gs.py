@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ristune.data.fetch import RANGE_BYTES, fetch
-from ristune.data.storage import open_storage
 from ristune.errors import InputError
+from ristune.storage.access import open_storage
+from ristune.storage.fetch import RANGE_BYTES, fetch
 
 # A process of its own, since pyarrow keeps the interpreter's lock while it closes a stream on this store.
 # As it comes the emulator answers one connection at a time; ranges are read on several.

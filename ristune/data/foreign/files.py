@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ristune.data.columns import Column, check_columns, id_column
-from ristune.data.footers import File, no_parquet, open_parquet, read_footer
+from ristune.data.foreign.footers import File, no_parquet, open_parquet, read_footer
+from ristune.data.foreign.tensors import column_of, to_numpy
 from ristune.data.manifest import (
     MANIFEST,
     PIN,
@@ -26,9 +27,8 @@ from ristune.data.manifest import (
     Split,
     Table,
 )
-from ristune.data.storage import Storage
-from ristune.data.tensors import column_of, to_numpy
 from ristune.errors import InputError
+from ristune.storage.access import Storage
 
 SUFFIX = ".parquet"
 TABLES = "tables"

@@ -16,10 +16,10 @@ from pyarrow.fs import (
     S3FileSystem,
 )
 
-from ristune.data.failures import Failure, Kind, classify
-from ristune.data.location import Location, parse_endpoint
-from ristune.data.retry import GaveUp, Transient, retry
 from ristune.errors import InputError
+from ristune.storage.failures import Failure, Kind, classify
+from ristune.storage.location import Location, parse_endpoint
+from ristune.storage.retry import GaveUp, Transient, retry
 
 # Silence after which a read is given up; curl averages over some seconds, so a body that stalls half-way
 # takes about six more.

@@ -8,14 +8,14 @@ import numpy as np
 
 from ristune.data.columns import Column, id_column
 from ristune.data.document import Node, canonical_json, parse_json
-from ristune.data.ids import Ids, check_unique
 from ristune.data.manifest import UNFINISHED, Generator, Manifest, Shard, parse
-from ristune.data.plan import record_path
 from ristune.data.shards import decode, encode
-from ristune.data.source import Part, Progress, Source, as_columns
-from ristune.data.statistics import Moments, moments
-from ristune.data.storage import Storage, open_storage
+from ristune.data.writing.ids import Ids, check_unique
+from ristune.data.writing.plan import record_path
+from ristune.data.writing.source import Part, Progress, Source, as_columns
+from ristune.data.writing.statistics import Moments, moments
 from ristune.errors import InputError
+from ristune.storage.access import Storage, open_storage
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from ristune.data.columns import Column
 from ristune.data.dataset import Dataset, open_dataset
 from ristune.data.document import canonical_json, parse_json
 from ristune.data.manifest import Generator, Shard
-from ristune.data.plan import first_difference, make_plan
 from ristune.data.shards import encode
-from ristune.data.source import Part, Progress, Source
+from ristune.data.writing.plan import first_difference, make_plan
+from ristune.data.writing.source import Part, Progress, Source
 from ristune.errors import InputError
 
 

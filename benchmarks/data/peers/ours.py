@@ -21,9 +21,9 @@ from ristune.data.cache import NodeCache
 from ristune.data.columns import Column
 from ristune.data.dataset import open_dataset
 from ristune.data.places import SHARED_MEMORY, Place
-from ristune.data.source import Simulated
 from ristune.data.stream import Stream
-from ristune.data.writer import write_dataset
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 from workload import BATCH, FIELDS, Batch, Variant, main, sample  # noqa: E402

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from ristune.data.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, GaveUp, Transient, retry
+from ristune.storage.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, GaveUp, Transient, retry
 
 
 class Time:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ristune.data.storage import Reader, Storage
 from ristune.errors import InputError
+from ristune.storage.access import Reader, Storage
 
 MAGIC = b"PAR1"
 # Read at once from the end of a file, where the footer is.

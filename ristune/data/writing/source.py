@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from ristune.data.columns import Column, check_columns
 from ristune.data.manifest import SPLITS
 from ristune.data.shards import row_bytes
-from ristune.data.simulator import ColumnLike, Simulator
+from ristune.data.writing.simulator import ColumnLike, Simulator
 from ristune.errors import InputError
 
 SHARD_BYTES = 128 * 2**20

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ristune.data.fetch import RANGE_BYTES, READS, fetch
-from ristune.data.storage import open_storage
 from ristune.errors import InputError
-from tests.data.faults import Fault, fault_server
+from ristune.storage.access import open_storage
+from ristune.storage.fetch import RANGE_BYTES, READS, fetch
+from tests.storage.faults import Fault, fault_server
 
 DATA = np.random.default_rng(0).bytes(2 * RANGE_BYTES + 1000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -312,7 +312,7 @@ def test_a_storage_crosses_processes_by_its_uri(server, storage):
 
 LIVE = """
 import sys, threading, time
-from ristune.data.storage import open_storage
+from ristune.storage.access import open_storage
 storage = open_storage(sys.argv[1])
 reader = storage.open("small")
 """

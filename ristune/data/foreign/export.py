@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 from ristune.data.dataset import Dataset
-from ristune.data.foreign import GENERATOR, SUFFIX, TABLES
+from ristune.data.foreign.files import GENERATOR, SUFFIX, TABLES
+from ristune.data.foreign.tensors import metadata_of
 from ristune.data.manifest import SPLITS, UNFINISHED, Shard
 from ristune.data.shards import row_bytes
-from ristune.data.storage import Storage, open_storage
-from ristune.data.tensors import metadata_of
 from ristune.errors import InputError
+from ristune.storage.access import Storage, open_storage
 
 # Other readers decode a row group at a time, one thread each.
 ROW_GROUP_BYTES = 64 * 2**20

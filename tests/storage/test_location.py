@@ -1,7 +1,7 @@
 import pytest
 
-from ristune.data.location import Location, parse_location, redact
 from ristune.errors import InputError
+from ristune.storage.location import Location, parse_location, redact
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ristune.data.local import LocalStorage
 from ristune.data.shards import encode, row_bytes
-from ristune.data.source import DRAWN_ROWS, Part, Simulated, as_columns
-from ristune.data.storage import Storage
+from ristune.data.writing.source import DRAWN_ROWS, Part, Simulated, as_columns
 from ristune.errors import InputError
+from ristune.storage.access import Storage
+from ristune.storage.local import LocalStorage
 
 # Samples of the first trial, and how many times as many the next has.
 FIRST_ROWS, GROWTH = 8, 4

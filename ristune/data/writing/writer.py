@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from ristune.data.ids import SeenIds
-from ristune.data.local import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, LocalStorage
 from ristune.data.manifest import (
     MANIFEST,
     PIN,
@@ -18,12 +16,14 @@ from ristune.data.manifest import (
     parse,
     pin,
 )
-from ristune.data.plan import RECORDS, Plan, begin, make_plan, survey
 from ristune.data.shards import encode
-from ristune.data.source import Part, Progress, Source, as_columns
-from ristune.data.statistics import summarise
-from ristune.data.storage import Storage, open_storage
-from ristune.data.written import Record, recall_part, write_part
+from ristune.data.writing.ids import SeenIds
+from ristune.data.writing.plan import RECORDS, Plan, begin, make_plan, survey
+from ristune.data.writing.source import Part, Progress, Source, as_columns
+from ristune.data.writing.statistics import summarise
+from ristune.data.writing.written import Record, recall_part, write_part
+from ristune.storage.access import Storage, open_storage
+from ristune.storage.local import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, LocalStorage
 
 Result = TypeVar("Result")
 

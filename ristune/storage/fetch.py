@@ -5,8 +5,8 @@ from concurrent.futures import Executor, Future, wait
 
 import numpy as np
 
-from ristune.data.storage import Reader, Storage
 from ristune.errors import InputError
+from ristune.storage.access import Reader, Storage
 
 # One request a range: large enough that its cost vanishes, small enough to hash while others arrive.
 RANGE_BYTES = 16 * 2**20

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ristune.data.storage import open_storage
 from ristune.errors import InputError
+from ristune.storage.access import open_storage
 
 
 @pytest.fixture

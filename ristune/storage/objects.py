@@ -9,10 +9,10 @@ import numpy as np
 from pyarrow import NativeFile
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from ristune.data.connection import Connection, missing_bucket
-from ristune.data.local import too_short
-from ristune.data.location import Location
-from ristune.data.retry import Transient
+from ristune.storage.connection import Connection, missing_bucket
+from ristune.storage.local import too_short
+from ristune.storage.location import Location
+from ristune.storage.retry import Transient
 
 # What is written and removed to find out whether a place may be written to.
 PROBE = ".probe.tmp"

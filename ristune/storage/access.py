@@ -5,10 +5,10 @@ from types import TracebackType
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from ristune.data.local import LocalStorage
-from ristune.data.location import SETTINGS, parse_location, redact
-from ristune.data.objects import ObjectStorage
 from ristune.errors import InputError
+from ristune.storage.local import LocalStorage
+from ristune.storage.location import SETTINGS, parse_location, redact
+from ristune.storage.objects import ObjectStorage
 
 
 class Reader(Protocol):

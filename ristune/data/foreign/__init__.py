@@ -1,0 +1,1 @@
+"""Parquet of other tools, and for other tools."""

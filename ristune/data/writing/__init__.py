@@ -1,0 +1,1 @@
+"""Datasets as they are written: shard by shard, from whatever gives samples."""
