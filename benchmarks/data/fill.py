@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path[:0] = [str(Path(__file__).parent / "peers"), str(Path(__file__).parents[2])]
 from ours import CACHE, write  # noqa: E402
 
 from ristune.data.cache import NodeCache  # noqa: E402

@@ -36,7 +36,7 @@ from typing import Any
 
 PEERS = Path(__file__).parent / "peers"
 OURS = PEERS / "ours.py"
-OUR_RUNS = [("cached", 0)]
+OUR_RUNS = [("cached-2", 0), ("cached-1", 0), ("cached-0", 0), ("windowed", 0)]
 
 # Runner, then its (variant, workers), the best first.
 PEER_RUNS: dict[str, list[tuple[str, int]]] = {

@@ -9,11 +9,13 @@ import argparse
 import multiprocessing
 import re
 import statistics
+import sys
 import time
 from collections import deque
 from pathlib import Path
 
-from ours import CACHE, open_stream, write
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from ours import CACHE, open_stream, write  # noqa: E402
 
 SPAWN = multiprocessing.get_context("spawn")
 

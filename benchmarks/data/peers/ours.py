@@ -8,13 +8,13 @@ windowed    straight from the Parquet files, 16 row groups at a time, two thread
 Runs in ristune's own environment; the protocol is that of `peers.py`.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from workload import BATCH, FIELDS, Batch, Variant, main, sample
 
 import ristune
 from ristune.data.cache import NodeCache
@@ -24,9 +24,6 @@ from ristune.data.places import SHARED_MEMORY, Place
 from ristune.data.stream import Stream
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from workload import BATCH, FIELDS, Batch, Variant, main, sample  # noqa: E402
 
 CACHE = SHARED_MEMORY / "ristune-benchmark"
 
