@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ristune.data.buffers import BufferPool
 from ristune.data.columns import Column
 from ristune.data.foreign.files import Foreign, decode_foreign, read_foreign_group
 from ristune.data.manifest import RowGroup, Shard
@@ -56,13 +57,17 @@ def read_shards(
     Raises:
         InputError: a shard cannot be read, or is not what the manifest says.
     """
+    pool = BufferPool(max((shard.bytes for shard in shards), default=0), kept=AHEAD)
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(AHEAD) as ahead:
+
+        def read(shard: Shard) -> memoryview:
+            memory = memoryview(pool.take().data)
+            return fetch(storage, shard.path, shard.bytes, shard.sha256, readers, memory)
+
         coming: deque[Future[memoryview]] = deque()
         for index, shard in enumerate(shards):
             for following in shards[index + len(coming) : index + AHEAD]:
-                coming.append(
-                    ahead.submit(fetch, storage, following.path, following.bytes, following.sha256, readers)
-                )
+                coming.append(ahead.submit(read, following))
             yield of(coming.popleft().result(), shard, columns)
 
 

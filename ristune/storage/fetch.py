@@ -14,7 +14,9 @@ RANGE_BYTES = 16 * 2**20
 READS = 3
 
 
-def fetch(storage: Storage, path: str, size: int, sha256: str, pool: Executor) -> memoryview:
+def fetch(
+    storage: Storage, path: str, size: int, sha256: str, pool: Executor, buffer: memoryview | None = None
+) -> memoryview:
     """A file whose length and hash are known, read by ranges of `RANGE_BYTES` at once.
 
     A store or a network may hand over wrong bytes without an error: on a wrong hash the file is read again.
@@ -25,6 +27,7 @@ def fetch(storage: Storage, path: str, size: int, sha256: str, pool: Executor) -
         size: its bytes.
         sha256: of its content, hexadecimal; empty where it is not known, and then nothing is checked.
         pool: runs the reads; this call itself must not run on it.
+        buffer: memory to read into, at least `size` bytes; new where it is not given.
 
     Returns:
         The content, writable, one byte an item.
@@ -32,7 +35,7 @@ def fetch(storage: Storage, path: str, size: int, sha256: str, pool: Executor) -
     Raises:
         InputError: it is missing or cannot be read, its length is another, or its hash is wrong every time.
     """
-    buffer = np.empty(size, np.uint8).data
+    buffer = np.empty(size, np.uint8).data if buffer is None else buffer[:size]
     digests: list[str] = []
     with storage.open(path) as reader:
         name = f"{path} of {storage.uri}"
