@@ -1,7 +1,8 @@
 """One pass over all rows before any is written: their labels in our convention, and what is wrong."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,14 +82,18 @@ def survey(reader: Reader, found: Found, progress: Callable[[int], None] | None)
         InputError: naming file, array and row of a value that is not finite, of codes that are not of unit
             modulus, or of labels that do not give their R.
     """
-    blocks = []
+    total = int(reader.starts[-1])
+    columns: dict[str, NDArray[Any]] = {}
     with one_thread():
         for rows in reader.blocks():
-            blocks.append(_block(reader, found, rows))
+            for name, values in vars(_block(reader, found, rows)).items():
+                # Made once: small arrays kept from every block would leave holes that no later block fits in.
+                if name not in columns:
+                    columns[name] = np.empty((total, *values.shape[1:]), values.dtype)
+                columns[name][rows] = values
             if progress is not None:
                 progress(len(rows))
-    names = [field.name for field in fields(Survey)]
-    return Survey(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in names})
+    return Survey(**columns)
 
 
 def phases(codes: Tensor) -> tuple[Array, bool]:
