@@ -1,5 +1,6 @@
 """What a user sets to choose the data of a training, and how it is read."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,11 +51,12 @@ class DataConfig:
         require(0 < self.fraction <= 1, "data.fraction", self.fraction, "in (0, 1]")
         require(self.mode in MODES, "data.mode", self.mode, f"one of {', '.join(MODES)}")
         require(self.window >= 1, "data.window", self.window, "at least 1")
-        require(self.prefetch >= 0, "data.prefetch", self.prefetch, "0 or more")
+        require(0 <= self.prefetch <= 64, "data.prefetch", self.prefetch, "0 to 64")
         require(0 <= self.gpu_share <= 1, "data.gpu_share", self.gpu_share, "in [0, 1]")
         share = self.cache_memory_share
         require(0 <= share <= 1, "data.cache_memory_share", share, "in [0, 1]")
-        require(self.cache_disk_gb >= 0, "data.cache_disk_gb", self.cache_disk_gb, "0 or more")
+        size = self.cache_disk_gb
+        require(0 <= size < math.inf, "data.cache_disk_gb", size, "0 or more, and finite")
         for column, bounds in self.filter.items():
             check_bounds(f"data.filter.{column}", bounds)
 
@@ -69,7 +71,8 @@ def check_bounds(name: str, bounds: object) -> None:
         InputError: naming it.
     """
     pair = list(bounds) if isinstance(bounds, Sequence) and not isinstance(bounds, str) else []
-    numbers = [x for x in pair if isinstance(x, (int, float)) and not isinstance(x, bool)]
+    plain = [x for x in pair if isinstance(x, (int, float)) and not isinstance(x, bool)]
+    numbers = [x for x in plain if not math.isnan(x)]
     sound = len(pair) == 2 and len(numbers) + pair.count(None) == 2
     if not sound or (len(numbers) == 2 and not numbers[0] <= numbers[1]):
         raise InputError(

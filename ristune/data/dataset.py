@@ -1,6 +1,7 @@
 """A dataset as it is read: its manifest, and splits and tables in memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ristune.data.cache import NodeCache, Resident, Unit, Write, planes
+from ristune.data.cache import NodeCache, Resident
 from ristune.data.columns import Column
 from ristune.data.foreign.files import Foreign, decode_foreign, is_foreign, read_foreign
-from ristune.data.layout import Layout, layout, pack, view
+from ristune.data.kept import Unit, Write
+from ristune.data.layout import Layout, layout, pack, planes, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
-from ristune.data.reading import Arrays, GroupReader, pieces, read_shards
+from ristune.data.reading import READERS, Arrays, GroupReader, pieces, read_shards
 from ristune.data.shards import decode
 from ristune.errors import InputError
 from ristune.storage.access import Storage, open_storage
@@ -213,7 +215,7 @@ class Dataset:
                 finished(index)
 
         if self.cache is not None:
-            return self.cache.attach(self.dataset_id, self.uri, self.decoded_bytes, unit, shards, fill)
+            return self.cache.attach(self.dataset_id, self.uri, unit, shards, fill)
         buffer = np.empty(unit.layout.extents(starts[shards])[-1], np.uint8)
         own = planes(buffer, unit.layout, starts[shards])
 
@@ -228,15 +230,22 @@ class Dataset:
     def _read(self, split: str, columns: Sequence[Column], rows: int) -> dict[str, Tensor]:
         """Columns by byte range, nothing else of the split."""
         found = {column.name: np.empty((rows, *column.shape), column.dtype) for column in columns}
-        first = 0
         reader = GroupReader(self.storage)
-        for shard, number in self.groups(split):
-            if first >= rows:
-                break
+
+        def read(shard: Shard, number: int, first: int) -> None:
             for name, values in reader.read(shard, number, columns).items():
                 found[name][first : first + len(values)] = values[: rows - first]
-            first += shard.row_groups[number].rows
-        reader.close()
+
+        groups = list(self.groups(split))
+        starts = np.cumsum([0, *(shard.row_groups[number].rows for shard, number in groups)]).tolist()
+        with ThreadPoolExecutor(READERS) as pool:
+            wanted = [(*group, start) for group, start in zip(groups, starts, strict=False) if start < rows]
+            done = [pool.submit(read, *group) for group in wanted]
+            try:
+                for each in done:
+                    each.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
         return {name: torch.from_numpy(array) for name, array in found.items()}
 
     def groups(self, split: str) -> Iterator[tuple[Shard, int]]:

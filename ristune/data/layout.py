@@ -28,16 +28,13 @@ class Plane:
         columns: the columns.
         offsets: where each starts in a row, in bytes.
         width: the bytes of a row, padding included.
+        wide: whether it is one column that lies by itself, without padding.
     """
 
     columns: tuple[Column, ...]
     offsets: tuple[int, ...]
     width: int
-
-    @property
-    def wide(self) -> bool:
-        """Whether it is one column that lies by itself."""
-        return len(self.columns) == 1 and self.width >= WIDE
+    wide: bool
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def layout(columns: Sequence[Column]) -> Layout:
     """The layout of columns; the same columns always have the same one."""
     wide = [column for column in columns if row_width(column) >= WIDE]
     narrow = [column for column in columns if row_width(column) < WIDE]
-    planes = [Plane((column,), (0,), row_width(column)) for column in wide]
+    planes = [Plane((column,), (0,), row_width(column), wide=True) for column in wide]
     if narrow:
         # From large elements to small ones each starts at a multiple of its own size, without gaps.
         narrow.sort(key=lambda column: -np.dtype(column.dtype).itemsize)
@@ -80,8 +77,16 @@ def layout(columns: Sequence[Column]) -> Layout:
         for column in narrow:
             offsets.append(offsets[-1] + row_width(column))
         width = -(-offsets[-1] // ALIGNMENT) * ALIGNMENT
-        planes.append(Plane(tuple(narrow), tuple(offsets[:-1]), width))
+        planes.append(Plane(tuple(narrow), tuple(offsets[:-1]), width, wide=False))
     return Layout(tuple(planes))
+
+
+def planes(buffer: NDArray[np.uint8], of: Layout, rows: int) -> Planes:
+    """The planes of so many rows in a buffer of `of.extents(rows)[-1]` bytes."""
+    return [
+        buffer[start : start + rows * plane.width].reshape(rows, plane.width)
+        for plane, start in zip(of.planes, of.extents(rows), strict=False)
+    ]
 
 
 def row_width(column: Column) -> int:
@@ -130,10 +135,10 @@ def view(rows: NDArray[np.uint8], column: Column, offset: int) -> NDArray[Any]:
     )
 
 
-def views(planes: Planes, of: Layout) -> Iterator[tuple[str, NDArray[Any]]]:
+def views(rows: Planes, of: Layout) -> Iterator[tuple[str, NDArray[Any]]]:
     """Every column of planes by name, without a copy; see `view`."""
     for name, (number, column, offset) in of.places.items():
-        yield name, view(planes[number], column, offset)
+        yield name, view(rows[number], column, offset)
 
 
 def _strides(column: Column) -> tuple[int, ...]:

@@ -11,8 +11,9 @@ from pathlib import Path
 class Hold:
     """A lock that is held until `release`, or until nothing refers to it any more."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._close = weakref.finalize(self, os.close, descriptor)
+    def __init__(self, descriptor: int, exclusive: bool) -> None:
+        # A child that was forked meanwhile has the descriptor too: an exclusive lock must not live on in it.
+        self._close = weakref.finalize(self, _unlock if exclusive else os.close, descriptor)
 
     def release(self) -> None:
         """Let go; a second call does nothing."""
@@ -40,7 +41,7 @@ def hold(path: Path, exclusive: bool, wait: bool = True) -> Hold | None:
             fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
             # Who held it may have removed it: a lock on a file without a name keeps nobody out.
             if _same(path, descriptor):
-                return Hold(descriptor)
+                return Hold(descriptor, exclusive)
         except BlockingIOError:
             os.close(descriptor)
             return None
@@ -59,6 +60,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def _unlock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _same(path: Path, descriptor: int) -> bool:

@@ -23,7 +23,7 @@ def open_configured(config: DataConfig, report: Callable[[str], None]) -> Datase
     """
     if config.mode == "windowed":
         return open_dataset(config.uri)
-    cache = NodeCache(places(config), report)
+    cache = NodeCache(places(config, report), report)
     dataset = open_dataset(config.uri, cache)
     if config.mode == "auto" and not cache.fits(dataset.dataset_id, dataset.decoded_bytes):
         size = dataset.decoded_bytes / 1e9

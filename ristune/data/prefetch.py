@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -12,12 +13,16 @@ from ristune.data.gather import Packed
 Result = TypeVar("Result")
 
 
-def ahead(jobs: Iterator[Callable[[], Result]], threads: int) -> Iterator[Result]:
+def ahead(
+    jobs: Iterator[Callable[[], Result]], threads: int, abandon: Callable[[], None]
+) -> Iterator[Result]:
     """Run jobs in threads, a little ahead of who takes the results.
 
     Args:
         jobs: what to run; taken from the iterator by the caller's thread, in order.
         threads: how many run at once; with 0 each job runs when its result is asked for.
+        abandon: called when no more results are wanted, so that jobs under way need not wait for what they
+            wait for.
 
     Yields:
         The results in the order of the jobs; an exception of a job is raised in its place.
@@ -36,6 +41,7 @@ def ahead(jobs: Iterator[Callable[[], Result]], threads: int) -> Iterator[Result
         while pending:
             yield pending.popleft().result()
     finally:
+        abandon()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -55,7 +61,7 @@ def moved(batches: Iterator[Packed], device: torch.device) -> Iterator[Packed]:
         for batch in batches:
             yield Packed(tuple(part.to(device) for part in batch.parts), batch.rows)
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = _copies(device)
     # The host's memory must not be lent to another batch before the copy out of it has been made.
     under_way: deque[tuple[torch.cuda.Event, Packed]] = deque()
     sent: tuple[Packed, torch.cuda.Event] | None = None
@@ -73,6 +79,12 @@ def moved(batches: Iterator[Packed], device: torch.device) -> Iterator[Packed]:
     if sent is not None:
         yield _received(*sent)
     stream.synchronize()
+
+
+@cache
+def _copies(device: torch.device) -> torch.cuda.Stream:
+    """The stream for copies to a device: one for all epochs, since memory is kept for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _received(batch: Packed, copied: torch.cuda.Event) -> Packed:

@@ -1,6 +1,6 @@
 """Shards to rows: whole files for what is kept, row groups by byte range for what is not."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
@@ -19,6 +19,8 @@ from ristune.storage.fetch import fetch
 
 # Requests under way at once, for one shard.
 READERS = 8
+# Files held open by a reader of row groups.
+OPEN_FILES = 128
 # Shards under way at once: while the end of one is hashed, the next one is on its way.
 AHEAD = 2
 # How often bytes are asked for again that are not what the manifest says: the way may have altered them.
@@ -76,7 +78,7 @@ class GroupReader:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._readers: dict[str, Reader] = {}
+        self._readers: OrderedDict[str, Reader] = OrderedDict()
         self._lock = Lock()
 
     def read(
@@ -113,18 +115,19 @@ class GroupReader:
         where = f"row group {number}, column {', '.join(wrong)}"
         raise InputError(name, where, rule, "copy the file again, or write the dataset again")
 
-    def close(self) -> None:
-        """Let go of the files."""
-        with self._lock:
-            for reader in self._readers.values():
-                reader.close()
-            self._readers.clear()
-
     def _reader(self, path: str) -> Reader:
         with self._lock:
-            if path not in self._readers:
-                self._readers[path] = self._storage.open(path)
-            return self._readers[path]
+            if path in self._readers:
+                self._readers.move_to_end(path)
+                return self._readers[path]
+        # Not under the lock: other files need not wait for a store that does not answer.
+        opened = self._storage.open(path)
+        with self._lock:
+            reader = self._readers.setdefault(path, opened)
+            while len(self._readers) > OPEN_FILES:
+                # Not closed: a thread may be reading it, and the last one that does lets it go.
+                self._readers.popitem(last=False)
+            return reader
 
 
 def _ranges(group: RowGroup, columns: Sequence[Column]) -> list[tuple[int, int]]:

@@ -1,23 +1,21 @@
-"""Where a stream takes its samples from: rows in memory, row groups read for a while, or a GPU."""
+"""Samples gathered on the CPU: from rows in memory, or from row groups that are read for a while."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ristune.data.buffers import BufferPool
-from ristune.data.cache import Resident, planes
+from ristune.data.cache import Resident
 from ristune.data.dataset import Dataset
-from ristune.data.gather import Gatherer, Packed, gather_there
-from ristune.data.layout import Planes, layout, pack
+from ristune.data.gather import Gatherer, Packed
+from ristune.data.layout import Planes, layout, pack, planes
 from ristune.data.order import Order, Rows
 from ristune.data.prefetch import ahead, moved
 from ristune.data.reading import READERS, GroupReader
@@ -54,52 +52,68 @@ class Window:
     keep: object = None
 
 
+class Windows(Protocol):
+    """The windows of an order, one after the other."""
+
+    def following(self) -> Callable[[], Window]:
+        """The next window; the call that is returned waits until it is in memory."""
+
+    def abandon(self) -> None:
+        """Nobody wants what is still on its way; again is no error."""
+
+
 class HostSource:
     """Samples gathered on the CPU, from all rows at once or from a window of row groups after the other."""
 
     def __init__(
-        self,
-        windows: Callable[[Order, int], Iterator[Callable[[], Window]]],
-        gatherer: Gatherer,
-        device: torch.device,
+        self, begin: Callable[[Order, int], Windows], gatherer: Gatherer, device: torch.device
     ) -> None:
         """Take samples from windows.
 
         Args:
-            windows: the windows of an order from a given one on; a call waits until a window is in memory.
+            begin: the windows of an order from a given one on.
             gatherer: makes the batches.
             device: where they go.
         """
-        self._windows = windows
+        self._begin = begin
         self._gatherer = gatherer
         self._device = device
 
     def batches(self, order: Order, batch_size: int, start: int, prefetch: int) -> Iterator[Batch]:
         """The batches of an epoch; see `Source.batches`."""
+        if start * batch_size >= len(order):
+            return
+        first = int(np.searchsorted(order.bounds, start * batch_size, side="right")) - 1
+        windows = self._begin(order, first)
         pools = self._gatherer.pools(prefetch + 3, pinned=self._device.type == "cuda")
-        jobs = self._jobs(order, batch_size, start, pools)
-        for packed in moved(ahead(jobs, prefetch), self._device):
-            yield self._gatherer.columns(packed)
+        jobs = self._jobs(order, batch_size, start, first, windows, pools)
+        try:
+            for packed in moved(ahead(jobs, prefetch, windows.abandon), self._device):
+                yield self._gatherer.columns(packed)
+        finally:
+            windows.abandon()
 
     def _jobs(
-        self, order: Order, batch_size: int, start: int, pools: Sequence[BufferPool]
+        self,
+        order: Order,
+        batch_size: int,
+        start: int,
+        number: int,
+        windows: Windows,
+        pools: Sequence[BufferPool],
     ) -> Iterator[Callable[[], Packed]]:
-        begin, end = start * batch_size, len(order)
-        if begin >= end:
-            return
-        number = int(np.searchsorted(order.bounds, begin, side="right")) - 1
-        coming = self._windows(order, number)
-        # The windows that batches not yet made need, each with where it starts in the epoch.
-        open_windows: deque[tuple[int, int, Callable[[], Window]]] = deque()
-        for first in range(begin, end, batch_size):
+        end = len(order)
+        # The windows that batches not yet made need, each with where it starts and ends in the epoch.
+        needed: deque[tuple[int, int, Callable[[], Window]]] = deque()
+        for first in range(start * batch_size, end, batch_size):
             last = min(first + batch_size, end)
-            while not open_windows or open_windows[-1][1] < last:
+            while not needed or needed[-1][1] < last:
                 low, high = (int(bound) for bound in order.bounds[number : number + 2])
-                open_windows.append((low, high, next(coming)))
+                needed.append((low, high, windows.following()))
                 number += 1
-            while open_windows[0][1] <= first:
-                open_windows.popleft()
-            parts = [(max(first, a) - a, min(last, b) - a, window) for a, b, window in open_windows]
+            while needed[0][1] <= first:
+                needed.popleft()
+            parts = [(max(first, a) - a, min(last, b) - a, window) for a, b, window in needed]
             yield partial(self._gather, pools, parts)
 
     def _gather(
@@ -109,15 +123,22 @@ class HostSource:
         return self._gatherer.gather(pools, [(window.planes, window.rows[a:b]) for window, a, b in windows])
 
 
-def resident_windows(resident: Resident) -> Callable[[Order, int], Iterator[Callable[[], Window]]]:
+class ResidentWindows:
     """All rows are in memory: a window is nothing but its order."""
 
-    def windows(order: Order, first: int) -> Iterator[Callable[[], Window]]:
-        for number in range(first, len(order.windows)):
-            window = Window(resident.planes, order.rows(number), resident)
-            yield partial(_itself, window)
+    def __init__(self, resident: Resident, order: Order, first: int) -> None:
+        self._resident = resident
+        self._order = order
+        self._number = first
 
-    return windows
+    def following(self) -> Callable[[], Window]:
+        """The next window; see `Windows`."""
+        window = Window(self._resident.planes, self._order.rows(self._number), self._resident)
+        self._number += 1
+        return partial(_itself, window)
+
+    def abandon(self) -> None:
+        """Nothing is on its way."""
 
 
 def _itself(window: Window) -> Window:
@@ -125,7 +146,7 @@ def _itself(window: Window) -> Window:
 
 
 class WindowReader:
-    """Reads windows of row groups: one is used while the next one is on its way."""
+    """Reads windows of row groups into memory that is used again."""
 
     def __init__(self, dataset: Dataset, split: str, columns: Sequence[str], size: int) -> None:
         """Prepare to read.
@@ -147,23 +168,18 @@ class WindowReader:
         self._raw = BufferPool(largest, kept=READERS)
         self._reader = GroupReader(dataset.storage)
 
-    def windows(self, order: Order, first: int) -> Iterator[Callable[[], Window]]:
-        """The windows of an order from `first` on, in memory when they are called."""
-        with ThreadPoolExecutor(READERS, thread_name_prefix="ristune-window") as readers:
-            following = self._load(readers, order, first)
-            for number in range(first, len(order.windows)):
-                current = following
-                if number + 1 < len(order.windows):
-                    following = self._load(readers, order, number + 1)
-                yield current
+    def begin(self, order: Order, first: int) -> "ReadWindows":
+        """The windows of an order from `first` on, read while the one before is used."""
+        return ReadWindows(self, order, first)
 
-    def _load(self, readers: ThreadPoolExecutor, order: Order, number: int) -> Callable[[], Window]:
+    def load(self, order: Order, number: int, submit: Callable[..., Future[None]]) -> Callable[[], Window]:
+        """Begin to read a window; the call that is returned waits for it."""
         lent = self._pool.take()
         there = planes(lent, self.layout, self._rows)
         groups = order.windows[number]
         starts = np.concatenate([[0], np.cumsum([order.groups[group] for group in groups])])
-        reads: list[Future[None]] = [
-            readers.submit(self._read, group, there, int(start), order.groups[group])
+        reads = [
+            submit(self._read, group, there, int(start), order.groups[group])
             for group, start in zip(groups, starts, strict=False)
         ]
         rows = order.rows(number)
@@ -171,8 +187,7 @@ class WindowReader:
         shift = np.zeros(len(order.groups), np.int64)
         shift[list(groups)] = starts[:-1] - order.starts[list(groups)]
         local = rows + shift[np.searchsorted(order.starts, rows, side="right") - 1]
-        window = Window(there, local, lent)
-        return partial(_arrived, window, reads)
+        return partial(_arrived, Window(there, local, lent), reads)
 
     def _read(self, group: int, there: Planes, start: int, rows: int) -> None:
         shard, number = self._groups[group]
@@ -183,44 +198,45 @@ class WindowReader:
             target[start : start + rows] = pack(plane, kept)
 
 
+class ReadWindows:
+    """Windows of one epoch: one is used while the next one is on its way."""
+
+    def __init__(self, reader: WindowReader, order: Order, first: int) -> None:
+        self._reader = reader
+        self._order = order
+        self._number = first
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ristune-window")
+        self._failure: BaseException | None = None
+        self._next = reader.load(order, first, self._submit)
+
+    def following(self) -> Callable[[], Window]:
+        """The next window; see `Windows`."""
+        current = self._next
+        self._number += 1
+        if self._number < len(self._order.windows):
+            self._next = self._reader.load(self._order, self._number, self._submit)
+        return current
+
+    def abandon(self) -> None:
+        """Reads that have not begun are not made; see `Windows`."""
+        self._failure = self._failure or CancelledError()
+        self._readers.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, read: Callable[..., None], *arguments: object) -> Future[None]:
+        return self._readers.submit(self._unless_failed, read, *arguments)
+
+    def _unless_failed(self, read: Callable[..., None], *arguments: object) -> None:
+        # One failure is enough: a store that does not answer would make each read wait for its deadline.
+        if self._failure is not None:
+            raise self._failure
+        try:
+            read(*arguments)
+        except BaseException as error:
+            self._failure = self._failure or error
+            raise
+
+
 def _arrived(window: Window, reads: Sequence[Future[None]]) -> Window:
     for read in reads:
         read.result()
     return window
-
-
-class DeviceSource:
-    """All samples in the memory of a device, and gathered there."""
-
-    def __init__(
-        self, dataset: Dataset, split: str, columns: Sequence[str], rows: int, device: torch.device
-    ) -> None:
-        """Copy the samples to the device, unless this process did so for the trial before."""
-        self._layout = dataset.layout
-        self._columns = columns
-        self._planes = device_planes(dataset, split, tuple(columns), rows, device)
-        self._device = device
-
-    def batches(self, order: Order, batch_size: int, start: int, prefetch: int) -> Iterator[Batch]:
-        """The batches of an epoch; see `Source.batches`. Nothing is prefetched."""
-        parts = [torch.from_numpy(order.rows(number)) for number in range(len(order.windows))]
-        if not parts:
-            return
-        rows = torch.cat(parts).to(self._device)
-        for number in range(start, math.ceil(len(order) / batch_size)):
-            chosen = rows[number * batch_size : (number + 1) * batch_size]
-            yield gather_there(self._planes, self._layout, self._columns, chosen)
-
-
-@lru_cache(maxsize=2)
-def device_planes(
-    dataset: Dataset, split: str, columns: tuple[str, ...], rows: int, device: torch.device
-) -> dict[int, Tensor]:
-    """The planes of some columns on a device; kept for the next trial of this process: train and val."""
-    resident = dataset.resident(split, rows)
-    numbers = {dataset.layout.places[name][0] for name in columns}
-    return {number: _copied(resident.planes[number][:rows], device) for number in numbers}
-
-
-def _copied(plane: NDArray[np.uint8], device: torch.device) -> Tensor:
-    return torch.from_numpy(plane).to(device, copy=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from ristune.data.config import MODES, Filter, check_bounds
 from ristune.data.dataset import Dataset
+from ristune.data.device import DeviceSource, kept_on_device
 from ristune.data.gather import Gatherer
 from ristune.data.order import Order, cut
-from ristune.data.sources import DeviceSource, HostSource, Source, WindowReader, resident_windows
+from ristune.data.sources import HostSource, ResidentWindows, Source, WindowReader
 from ristune.errors import InputError, require
 
 
@@ -61,6 +63,7 @@ class Stream:
         if batch_size < 1:
             raise InputError("batch_size", batch_size, "a batch has at least one sample", "raise it")
         every = [column.name for column in dataset.manifest.columns]
+        require(0 < fraction <= 1, "data.fraction", fraction, "in (0, 1]")
         self._columns = every if columns is None else [dataset.column(name).name for name in columns]
         self.batch_size = batch_size
         self.seed = seed
@@ -70,7 +73,8 @@ class Stream:
         self._split = split
         self._window = window
         self._prefetch = prefetch
-        self._samples = math.ceil(dataset.limited(split, limit) * fraction)
+        # Rounded first: 0.07 of 100 is 7, whatever the last bit of the product.
+        self._samples = math.ceil(round(dataset.limited(split, limit) * fraction, 6)) or 1
         sizes = [shard.row_groups[number].rows for shard, number in dataset.groups(split)]
         self._groups = cut(sizes, self._samples)
         self.mode = self._chosen(mode, gpu_share)
@@ -119,6 +123,8 @@ class Stream:
         Raises:
             InputError: a row group cannot be read, or was altered.
         """
+        if start < 0:
+            raise InputError("start", start, "batches are counted from 0", "give 0 or more")
         yield from self._source.batches(self.order(n), self.batch_size, start, self._prefetch)
 
     def _chosen(self, mode: str, gpu_share: float) -> str:
@@ -130,6 +136,7 @@ class Stream:
             return mode
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
+            free += kept_on_device(self._dataset, self._split, self.device)
             if self._samples * self._dataset.layout.row_bytes <= gpu_share * free:
                 return "gpu"
         return "windowed" if self._dataset.cache is None else "cached"
@@ -137,27 +144,32 @@ class Stream:
     def _open(self) -> Source:
         if self.mode == "gpu":
             return DeviceSource(self._dataset, self._split, self._columns, self._samples, self.device)
+        most = min(self.batch_size, self._samples)
         if self.mode == "windowed":
             reader = WindowReader(self._dataset, self._split, self._columns, self._window)
-            gatherer = Gatherer(reader.layout, self._columns, self.batch_size)
-            return HostSource(reader.windows, gatherer, self.device)
+            gatherer = Gatherer(reader.layout, self._columns, most)
+            return HostSource(reader.begin, gatherer, self.device)
         resident = self._dataset.resident(self._split, self._samples)
-        gatherer = Gatherer(self._dataset.layout, self._columns, self.batch_size)
-        return HostSource(resident_windows(resident), gatherer, self.device)
+        gatherer = Gatherer(self._dataset.layout, self._columns, most)
+        return HostSource(partial(ResidentWindows, resident), gatherer, self.device)
 
     def _kept(self, where: Filter) -> NDArray[np.bool_]:
         keep = np.ones(self._samples, np.bool_)
         for name, bounds in where.items():
             path = f"data.filter.{name}"
             check_bounds(path, bounds)
-            if self._dataset.column(name).shape:
-                raise InputError(path, name, "only a scalar column can be filtered by", "give another column")
-            (values,) = self._dataset.split(self._split, [name], self._samples).values()
+            scalars = [column.name for column in self._dataset.manifest.columns if not column.shape]
+            if name not in scalars:
+                rule = f"only a scalar column can be filtered by: {', '.join(scalars)}"
+                raise InputError(path, name, rule, "give one of them")
+            (tensor,) = self._dataset.split(self._split, [name], self._samples).values()
+            # Floats of any width are compared as they are, the bounds not rounded to them.
+            values = tensor.double().numpy() if tensor.is_floating_point() else tensor.numpy()
             low, high = bounds
             if low is not None:
-                keep &= values.numpy() >= low
+                keep &= values >= low
             if high is not None:
-                keep &= values.numpy() <= high
+                keep &= values <= high
         if not keep.any():
             rule = f"none of the {self._samples} samples of {self._split!r} lies in these bounds"
             raise InputError("data.filter", {k: list(v) for k, v in where.items()}, rule, "widen them")

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 
 from ristune import cli
-from ristune.data.places import Entry, Place, entries, evict, places
+from ristune.data.entries import Entry, entries, evict
+from ristune.data.places import Place, places
 from ristune.dataset.console import size
 from ristune.errors import InputError
 
@@ -41,7 +42,7 @@ def _main(argv: Sequence[str]) -> int:
     if not words or words[0] not in ACTIONS or (words[0] == "list" and len(words) > 1):
         rule = "it must be list, or clear and ids of datasets (none: all that are unused)"
         raise InputError("cache", " ".join(words), rule, "see --help for examples")
-    where = places(config.data)
+    where = places(config.data, cli.console().print)
     if words[0] == "list":
         _list(where)
         return cli.DONE
@@ -67,13 +68,14 @@ def _list(where: Sequence[Place]) -> None:
 
 
 def _clear(where: Sequence[Place], ids: Sequence[str]) -> int:
-    kept = [entry for place in where for entry in entries(place)]
+    of = {entry: place for place in where for entry in entries(place)}
+    kept = list(of)
     chosen = [entry for text in ids for entry in _named(text, kept)] if ids else kept
     console = cli.console()
     left = 0
     for entry in chosen:
         label = f"{entry.dataset_id[:SHOWN]} ({size(entry.bytes)}, {entry.uri})"
-        if evict(entry.path):
+        if evict(of[entry], entry.path):
             console.print(f"cleared {label}")
         else:
             left += 1

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -30,6 +31,8 @@ class LocalReader:
         except _UNREADABLE as error:
             raise _unreadable(path, error) from error
         self.size = os.fstat(self._descriptor).st_size
+        # Also where nobody closes it: the last thread that reads it may be the one that lets it go.
+        self._close = weakref.finalize(self, os.close, self._descriptor)
 
     def __enter__(self) -> "LocalReader":
         """Itself."""
@@ -50,9 +53,8 @@ class LocalReader:
 
     def close(self) -> None:
         """Close the file; again is no error."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._close()
+        self._descriptor = -1
 
 
 @dataclass(frozen=True)

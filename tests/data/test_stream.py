@@ -2,6 +2,8 @@ import gc
 import itertools
 import shutil
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,11 @@ from hypothesis import strategies as st
 from ristune.data.cache import NodeCache
 from ristune.data.columns import Column
 from ristune.data.dataset import Dataset, open_dataset
+from ristune.data.device import DeviceSource, kept_on_device
 from ristune.data.gather import Gatherer
 from ristune.data.layout import WIDE, layout, pack
 from ristune.data.places import Place
 from ristune.data.shards import encode
-from ristune.data.sources import DeviceSource
 from ristune.data.stream import Stream
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
@@ -235,7 +237,9 @@ def test_a_narrowed_stream_shares_what_was_read(dataset):
             "data.mode: got 'gpu'; samples can lie in the memory of a GPU only, and this trial",
         ),
         ({"where": {"wave": [0, 1]}}, "data.filter.wave: got 'wave'; only a scalar column can be filtered"),
-        ({"where": {"snr": [0, 1]}}, "column: got 'snr'; the columns are wave, "),
+        ({"where": {"snr": [0, 1]}}, "data.filter.snr: got 'snr'; only a scalar column can be filtered by"),
+        ({"where": {"index": [float("nan"), None]}}, r"data.filter.index: got \[nan, None\]; it must be"),
+        ({"fraction": 0.0}, "data.fraction"),
         ({"where": {"index": [2, 1]}}, r"data.filter.index: got \[2, 1\]; it must be \[lowest, highest\]"),
         ({"where": {"index": 1}}, r"data.filter.index: got 1; it must be \[lowest, highest\]"),
         ({"where": {"index": [7, 9]}}, "none of the 83 samples of 'train' lies in these bounds"),
@@ -260,3 +264,96 @@ def test_an_altered_row_group_is_named_when_it_is_reached(dataset, tmp_path):
         InputError, match="train/00001.parquet: got 'row group 2, column code'; the bytes are not"
     ):
         list(stream(copy, mode="windowed").epoch(0))
+
+
+def test_a_batch_beyond_the_split_takes_no_more_memory_than_the_split(dataset):
+    (batch,) = stream(dataset, batch_size=10**12).epoch(0)
+    assert len(batch["wave"]) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("fraction", "limit", "rows"), [(0.07, 50, 4), (0.28, 25, 7), (1e-9, 50, 1), (1, 7, 7)]
+)
+def test_a_fraction_is_rounded_up_once(dataset, fraction, limit, rows):
+    assert stream(dataset, fraction=fraction, limit=limit).rows == rows
+
+
+def test_batches_before_the_first_are_refused(dataset):
+    with pytest.raises(InputError, match="start: got -1; batches are counted from 0"):
+        list(stream(dataset).epoch(0, start=-1))
+
+
+def test_windows_leave_no_file_open(dataset):
+    def open_files():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    gc.collect()
+    before = open_files()
+    for _ in range(3):
+        list(stream(dataset, mode="windowed").epoch(0))
+        gc.collect()
+    assert open_files() == before
+
+
+def test_a_reader_of_many_files_holds_few_open(dataset, monkeypatch):
+    monkeypatch.setattr("ristune.data.reading.OPEN_FILES", 1)
+    expected = ids(stream(dataset, mode="cached").epoch(0))
+    batches = stream(dataset, mode="windowed")
+    assert ids(batches.epoch(0)) == expected
+
+
+def test_after_an_error_reads_that_have_not_begun_are_not_made(dataset, monkeypatch):
+    calls = []
+
+    def fail(self, *arguments):
+        calls.append(arguments)
+        time.sleep(0.05)
+        raise InputError("x", 1, "a store that does not answer", "none")
+
+    monkeypatch.setattr("ristune.data.reading.GroupReader.read", fail)
+    with pytest.raises(InputError, match="a store that does not answer"):
+        list(stream(dataset, mode="windowed", window=50).epoch(0))
+    # As many as there are threads, and those that began while the first failed; not all eighteen.
+    assert len(calls) < 18
+
+
+def test_samples_on_a_device_are_kept_for_the_next_trial(dataset):
+    first = on_device(dataset)._source._planes
+    again = on_device(open_dataset(dataset.uri, dataset.cache))._source._planes
+    assert {plane.data_ptr() for plane in first.values()} == {plane.data_ptr() for plane in again.values()}
+    size = sum(plane.nbytes for plane in first.values())
+    assert kept_on_device(dataset, "train", torch.device("cpu")) == size
+    part = on_device(dataset, limit=10)._source._planes
+    assert sum(plane.nbytes for plane in part.values()) < size
+    assert kept_on_device(dataset, "train", torch.device("cpu")) == sum(p.nbytes for p in part.values())
+
+
+@pytest.mark.parametrize("width", [1, 8, 1016, 1017, 1020, 1023, 1024, 1025])
+@pytest.mark.parametrize("mode", ["cached", "windowed"])
+def test_a_column_of_any_width_may_be_alone(tmp_path, width, mode):
+    column = Column("code", "|u1", (width,), "1", "input")
+
+    class Alone:
+        name, version = "alone", "1"
+        columns = (column, Column("sample_id", "<i8", (), "1", "id"))
+
+        def parameters(self):
+            return {}
+
+        def tables(self):
+            return {"book": ((column,), {"code": np.arange(3 * width).reshape(3, width).astype("|u1")})}
+
+        def draw(self, rows, rng):
+            return {
+                "code": rng.integers(0, 256, (rows, width)).astype("|u1"),
+                "sample_id": rng.integers(0, 2**62, rows),
+            }
+
+    write_dataset(str(tmp_path / "d"), Simulated(Alone(), {"train": 20}, 0))
+    cache = NodeCache((Place(tmp_path / "c", 10**9, "data.cache_disk_gb"),), lambda line: None)
+    for found in (open_dataset(str(tmp_path / "d"), cache), open_dataset(str(tmp_path / "d"))):
+        assert found.table("book")["code"].numpy().tolist() == Alone().tables()["book"][1]["code"].tolist()
+        split = found.split("train")
+        (batch,) = stream(found, mode=mode, columns=["code"], batch_size=20, shuffle=False).epoch(0)
+        assert torch.equal(batch["code"], split["code"])
+        assert split["code"].float().std() > 0

@@ -1,0 +1,162 @@
+"""The files of one split or table that a node keeps: its rows, what is there of them, and who fills them."""
+
+import errno
+import json
+import mmap
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristune.data.entries import write_whole
+from ristune.data.layout import Layout, Planes, pack, planes
+from ristune.data.manifest import Shard
+from ristune.errors import InputError
+
+# Columns of consecutive rows of a unit, [n, *shape] each; the first row is counted from the unit's first.
+Write = Callable[[int, Mapping[str, NDArray[Any]]], None]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is kept as one file: a split, or a table.
+
+    Attributes:
+        name: its name, used in the names of its files.
+        layout: how its rows lie.
+        shards: the files it is fetched from, in order.
+    """
+
+    name: str
+    layout: Layout
+    shards: tuple[Shard, ...]
+
+    @property
+    def rows(self) -> int:
+        """The rows of all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    def bytes_of(self, shards: Sequence[int]) -> int:
+        """The bytes of the rows of some shards, by number."""
+        return sum(self.shards[index].rows for index in shards) * self.layout.row_bytes
+
+
+class Kept:
+    """A unit in the entry of its dataset; whoever uses it holds the entry."""
+
+    def __init__(self, folder: Path, unit: Unit) -> None:
+        self.unit = unit
+        self.folder = folder
+        self._extents = unit.layout.extents(unit.rows)
+        self._rows = folder / f"{unit.name}.rows"
+        self._done = folder / f"{unit.name}.done"
+        self._failure = folder / f"{unit.name}.failure"
+        # Held by the process that fills it, whose number is written in it.
+        self.lock = folder / f"{unit.name}.filling"
+
+    def missing(self, shards: int) -> list[int]:
+        """The first shards that are not here yet."""
+        try:
+            found = self._rows.stat()
+            lines = self._done.read_bytes().splitlines()
+        except FileNotFoundError:
+            return list(range(shards))
+        if found.st_size != self._extents[-1]:
+            return list(range(shards))
+        # Of the very file: what was noted of another one of that name says nothing.
+        return [i for i in range(shards) if self._line(i, found.st_ino).encode() not in lines]
+
+    def there(self) -> bool:
+        """Whether some of it may be here."""
+        return self._rows.exists()
+
+    def open(self) -> int:
+        """A descriptor of the rows, as long as all of them are; holes take no room."""
+        descriptor = os.open(self._rows, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(descriptor, self._extents[-1])
+        self._failure.unlink(missing_ok=True)
+        self.lock.write_text(str(os.getpid()))
+        return descriptor
+
+    def spare(self, descriptor: int, missing: Sequence[int]) -> int:
+        """The bytes that a filler took which was ended before it could use them."""
+        done = [index for index in range(len(self.unit.shards)) if index not in missing]
+        whole = [index for index in done if index not in self.missing(len(self.unit.shards))]
+        return max(0, os.fstat(descriptor).st_blocks * 512 - self.unit.bytes_of(whole))
+
+    def allocate(self, descriptor: int, shards: Sequence[int]) -> None:
+        """Take the room of some shards from the file system, before anything is fetched.
+
+        Raises:
+            OSError: there is not enough.
+        """
+        starts = np.cumsum([0, *(shard.rows for shard in self.unit.shards)]).tolist()
+        for index in shards:
+            for plane, start in zip(self.unit.layout.planes, self._extents, strict=False):
+                rows = self.unit.shards[index].rows
+                os.posix_fallocate(descriptor, start + starts[index] * plane.width, rows * plane.width)
+
+    def writer(self, descriptor: int) -> Write:
+        """A function that puts rows in their places."""
+
+        def write(first: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+            for plane, start in zip(self.unit.layout.planes, self._extents, strict=False):
+                # By descriptor, not through the mapping: a full disk is then an error and no signal.
+                data, at = memoryview(pack(plane, arrays).data).cast("B"), start + first * plane.width
+                while data:
+                    written = os.pwrite(descriptor, data, at)
+                    data, at = data[written:], at + written
+
+        return write
+
+    def finish(self, descriptor: int, index: int) -> None:
+        """Note that a shard is whole, after its rows are where a power cut leaves them."""
+        os.fdatasync(descriptor)
+        line = self._line(index, os.fstat(descriptor).st_ino)
+        with self._done.open("a") as file:
+            # A line of its own, whatever a power cut left of the one before.
+            file.write(f"\n{line}\n")
+
+    def fail(self, failure: InputError) -> None:
+        """Leave word for those that wait."""
+        value = failure.value if isinstance(failure.value, (str, int, float)) else str(failure.value)
+        try:
+            write_whole(self._failure, json.dumps([failure.name, value, failure.rule, failure.remedy]))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+    def failure(self, since: float) -> InputError | None:
+        """What a process failed with that was waited for since then, seconds since 1970."""
+        try:
+            if self._failure.stat().st_mtime < since:
+                return None
+            return InputError(*json.loads(self._failure.read_text()))
+        except FileNotFoundError:
+            return None
+
+    def filler(self) -> tuple[str, float]:
+        """The number of the process that fills it, and when it last wrote, seconds since 1970."""
+        changed = [file.stat().st_mtime for file in (self._rows, self._done, self.lock) if file.exists()]
+        return self.lock.read_text() or "unknown", max(changed, default=0.0)
+
+    def forget_if_empty(self) -> None:
+        """Give the room back if no shard was finished."""
+        if not self._done.exists():
+            self._rows.unlink(missing_ok=True)
+
+    def map(self) -> Planes:
+        """The planes, in pages that all processes of the node share."""
+        with self._rows.open("rb") as file:
+            # A private mapping: what a careless task writes stays in its own process.
+            protection = mmap.PROT_READ | mmap.PROT_WRITE
+            pages = mmap.mmap(file.fileno(), self._extents[-1], mmap.MAP_PRIVATE, protection)
+        return planes(np.frombuffer(pages, np.uint8), self.unit.layout, self.unit.rows)
+
+    def _line(self, index: int, inode: int) -> str:
+        shard = self.unit.shards[index]
+        return f"{inode} {index} {shard.path} {shard.rows} {shard.sha256}"
