@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ristune.data.cache import NodeCache, Resident, Unit, Write, planes
 from ristune.data.columns import Column
-from ristune.data.foreign.files import Foreign, decode_foreign, is_foreign, read_foreign
+from ristune.data.foreign.files import Foreign, decode_foreign
+from ristune.data.foreign.opening import is_foreign, read_foreign
 from ristune.data.layout import Layout, layout, pack, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
 from ristune.data.reading import Arrays, GroupReader, pieces, read_shards

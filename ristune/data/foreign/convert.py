@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 from ristune.data.dataset import Dataset
-from ristune.data.foreign.files import PLAIN_GENERATOR
+from ristune.data.foreign.opening import PLAIN_GENERATOR
 from ristune.data.manifest import Generator
 from ristune.data.shards import row_bytes
 from ristune.data.writing.source import SPLIT_CODES, Part, Progress, parts
