@@ -195,7 +195,7 @@ def parse(data: bytes, uri: str) -> Manifest:
     manifest = Manifest(
         columns=sample,
         tables={name: _table(node) for name, node in tables.members().items()},
-        generator=_generator(generator),
+        generator=parse_generator(generator),
         splits={name: _split(node, sample) for name, node in splits.members().items()},
         statistics={name: _statistics(node) for name, node in statistics.members().items()},
     )
@@ -214,7 +214,12 @@ def _columns(node: Node) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _generator(node: Node) -> Generator:
+def parse_generator(node: Node) -> Generator:
+    """Read what made a dataset.
+
+    Raises:
+        InputError: a key is missing, unknown or of the wrong type.
+    """
     name, version, parameters, seed = node.fields("name", "version", "parameters", "seed")
     values = {key: member.value for key, member in parameters.members().items()}
     return Generator(name.text(), version.text(), values, seed.integer())

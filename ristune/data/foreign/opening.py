@@ -1,16 +1,18 @@
 """Parquet that other tools wrote, opened as a dataset: what a manifest would say of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
-import pyarrow as pa
+import numpy as np
+from pyarrow import Field
 
 from ristune.data.columns import Column, check_columns, id_column
+from ristune.data.document import parse_json
 from ristune.data.foreign.files import ForeignShard, ForeignTable
 from ristune.data.foreign.footers import File, open_parquet, read_footer
-from ristune.data.foreign.tensors import column_of
+from ristune.data.foreign.tensors import SAID, column_of, to_numpy
 from ristune.data.manifest import (
     MANIFEST,
     PIN,
@@ -20,6 +22,7 @@ from ristune.data.manifest import (
     Manifest,
     RowGroup,
     Split,
+    parse_generator,
 )
 from ristune.errors import InputError
 from ristune.storage.access import Storage
@@ -67,6 +70,9 @@ def read_foreign(storage: Storage) -> tuple[Manifest, str]:
         raise InputError(storage.uri, "files without rows", "at least one row is required", "write some rows")
     _check_alike(storage, everything)
     columns, left_out = _columns(storage, next(file for file in everything if file.rows))
+    if not columns:
+        rule = "no column is of use: numbers and tensors of them are, named by ASCII identifiers"
+        raise InputError(f"{storage.uri}: columns", left_out, rule, "write such columns besides")
     columns, made_up = _with_id(storage, columns, everything)
     check_columns(columns, storage.uri)
     id_column(columns, storage.uri)
@@ -79,9 +85,12 @@ def read_foreign(storage: Storage) -> tuple[Manifest, str]:
                 first_id += file.rows
         if shards:
             splits[name] = Split(tuple(shards), sum(shard.rows for shard in shards))
-    tables = {
-        path.removesuffix(SUFFIX).split("/")[1]: _table(storage, path) for path in _paths(storage, TABLES)
-    }
+    tables = {}
+    for path in _paths(storage, TABLES):
+        table, without = _table(storage, path)
+        left_out += [f"{path}: {each}" for each in without]
+        if table is not None:
+            tables[path.removesuffix(SUFFIX).split("/")[1]] = table
     generator = _generator(storage, everything[0])
     return Manifest(columns, tables, generator, splits, {}), _hint(storage.uri, left_out, made_up)
 
@@ -91,20 +100,41 @@ def _paths(storage: Storage, folder: str) -> list[str]:
 
 
 def _check_alike(storage: Storage, files: Sequence[File]) -> None:
-    wanted = [(field.name, field.type) for field in files[0].schema]
+    remedy = "write all of them from one schema"
+    wanted = files[0].schema
     for file in files[1:]:
-        found = [(field.name, field.type) for field in file.schema]
-        if found != wanted:
-            shown = [f"{name}: {kind}" for name, kind in found if (name, kind) not in wanted]
-            rule = f"all files have the columns of {files[0].path}"
-            remedy = "write all of them from one schema"
-            raise InputError(f"{storage.uri}/{file.path}: columns", shown or len(found), rule, remedy)
+        names = file.schema.names
+        if names != wanted.names:
+            missing = [name for name in wanted.names if name not in names]
+            more = [name for name in names if name not in wanted.names]
+            found = f"{missing} missing, {more} besides" if missing or more else f"the order {names}"
+            rule = f"all files have the columns of {files[0].path}, in the same order"
+            raise InputError(f"{storage.uri}/{file.path}: columns", found, rule, remedy)
+        for field, first in zip(file.schema, wanted, strict=True):
+            said = _described_field(first)
+            for key, value in _described_field(field).items():
+                if value != said[key]:
+                    where = f"{storage.uri}/{file.path}: column {field.name!r}: {key}"
+                    rule = f"it is {said[key]!r} in {files[0].path}, and all files are alike"
+                    raise InputError(where, value, rule, remedy)
+
+
+def _described_field(field: Field) -> dict[str, str | None]:
+    """What decides how the values of a field are read."""
+    stored = {
+        key.decode(errors="replace"): text.decode(errors="replace")
+        for key, text in (field.metadata or {}).items()
+    }
+    return {"type": str(field.type), **{key: stored.get(key) for key in SAID}}
 
 
 def _columns(storage: Storage, file: File) -> tuple[tuple[Column, ...], list[str]]:
     """The columns of a file, and its fields that are none, each with its type."""
     with open_parquet(storage, file) as parquet:
-        first = next(parquet.iter_batches(batch_size=1))
+        first = next((batch for batch in parquet.iter_batches(batch_size=1) if batch.num_rows), None)
+    if first is None:
+        remedy = "write some rows, or leave the file out"
+        raise InputError(f"{storage.uri}/{file.path}: rows", 0, "at least one row is required", remedy)
     columns, left_out = [], []
     for field in file.schema:
         where = f"{storage.uri}/{file.path}: column {field.name!r}"
@@ -122,33 +152,38 @@ def _with_id(
     """The columns with one of role `id`, and whether that had to be made up."""
     if any(column.role == "id" for column in columns):
         return tuple(columns), False
-    integers = [column.name for column in columns if column.dtype == "<i8" and not column.shape]
-    named = [name for name in integers if name == "id"] + [name for name in integers if name.endswith("_id")]
-    for name in named:
-        if _unique(storage, files, name):
-            return tuple(
-                Column(c.name, c.dtype, c.shape, c.unit, "id") if c.name == name else c for c in columns
-            ), False
+    integers = [column for column in columns if column.dtype == "<i8" and not column.shape]
+    named = [c for c in integers if c.name == "id"] + [c for c in integers if c.name.endswith("_id")]
+    for column in named:
+        if _unique(storage, files, column):
+            return tuple(replace(c, role="id") if c == column else c for c in columns), False
     name = ROW_ID
     while any(column.name == name for column in columns):
         name += "_"
     return (*columns, Column(name, "<i8", (), "1", "id")), True
 
 
-def _unique(storage: Storage, files: Sequence[File], name: str) -> bool:
-    chunks = []
+def _unique(storage: Storage, files: Sequence[File], column: Column) -> bool:
+    parts = []
     for file in files:
         with open_parquet(storage, file) as parquet:
-            chunks += parquet.read([name]).column(0).chunks
-    values = pa.chunked_array(chunks, pa.int64())
-    return not values.null_count and len(values.unique()) == len(values)
+            stored = parquet.read([column.name]).column(0)
+        if stored.null_count:
+            return False
+        where = f"{storage.uri}/{file.path}: column {column.name!r}"
+        parts += [to_numpy(chunk, column, where) for chunk in stored.chunks if len(chunk)]
+    values = np.concatenate(parts)
+    return np.unique(values).size == values.size
 
 
-def _table(storage: Storage, path: str) -> ForeignTable:
+def _table(storage: Storage, path: str) -> tuple[ForeignTable | None, list[str]]:
+    """A side table, none where no column is of use, and what of it is left out."""
     file = read_footer(storage, path)
-    columns, _ = _columns(storage, file)
+    columns, left_out = _columns(storage, file)
+    if not columns:
+        return None, left_out
     check_columns(columns, f"{storage.uri}/{path}")
-    return ForeignTable(*_described(file), columns, file.footer_sha256)
+    return ForeignTable(*_described(file), columns, file.footer_sha256), left_out
 
 
 def _described(file: File) -> tuple[str, int, int, str, tuple[RowGroup, ...]]:
@@ -162,13 +197,7 @@ def _generator(storage: Storage, file: File) -> Generator:
     stored: Mapping[bytes, bytes] = file.schema.metadata or {}
     if GENERATOR not in stored:
         return Generator(PLAIN_GENERATOR, "", {}, 0)
-    try:
-        return Generator(**json.loads(stored[GENERATOR]))
-    except (ValueError, TypeError) as error:
-        rule = f"{GENERATOR.decode()} in the metadata of a file is what `dataset export` wrote"
-        raise InputError(
-            f"{storage.uri}/{file.path}", str(error), rule, "export the dataset again"
-        ) from error
+    return parse_generator(parse_json(stored[GENERATOR], f"{storage.uri}/{file.path}: {GENERATOR.decode()}"))
 
 
 def _hint(uri: str, left_out: Sequence[str], made_up: bool) -> str:
@@ -179,5 +208,7 @@ def _hint(uri: str, left_out: Sequence[str], made_up: bool) -> str:
     if left_out:
         lines.append(f"left out, since they are no tensors of numbers: {', '.join(left_out)}")
     if made_up:
-        lines.append("no int64 column `id` or `..._id` has unique values, so rows are numbered anew")
+        lines.append(
+            "no column `id` or `..._id` of 64-bit integers has unique values, so rows are numbered anew"
+        )
     return "\n".join([*lines, f"python -m ristune.dataset convert {uri} OUT makes a dataset of it"])
