@@ -189,6 +189,8 @@ def parse(data: bytes, uri: str) -> Manifest:
     for name, node in statistics.members().items():
         if name not in names:
             raise node.error("statistics are of columns only")
+    if not splits.members():
+        raise splits.error(f"at least one split is required, of {', '.join(SPLITS)}")
     for name, node in splits.members().items():
         if name not in SPLITS:
             raise node.error(f"a split is one of {', '.join(SPLITS)}")
@@ -222,7 +224,8 @@ def parse_generator(node: Node) -> Generator:
     """
     name, version, parameters, seed = node.fields("name", "version", "parameters", "seed")
     values = {key: member.value for key, member in parameters.members().items()}
-    return Generator(name.text(), version.text(), values, seed.integer())
+    # Seeds of numpy have any number of bits.
+    return Generator(name.text(), version.text(), values, seed.integer(maximum=None))
 
 
 def _statistics(node: Node) -> Statistics:

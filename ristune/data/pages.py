@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ristune.data.columns import Column
+from ristune.data.foreign.footers import MAGIC
 from ristune.data.foreign.tensors import metadata_of
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
+from ristune.data.shards import cut
 
 # Parquet's types by numpy's; tensors and half floats are bytes of fixed length.
 PHYSICAL = {"<i4": "INT32", "<i8": "INT64", "<f4": "FLOAT", "<f8": "DOUBLE"}
@@ -19,6 +23,8 @@ OPAQUE = "FIXED_LEN_BYTE_ARRAY"
 # Numbers of the Parquet specification: a data page of version 1, and the encoding PLAIN.
 DATA_PAGE, PLAIN = 0, 0
 REWRITE = "write the file as docs/data-format.md says"
+# Structs in a page header: it has statistics in the header of a data page.
+DEEPEST = 8
 # Kinds of the compact protocol of Thrift, in which page headers are written.
 TRUE, FALSE, BYTE, I16, I32, I64, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 8, 12
 
@@ -58,9 +64,12 @@ def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> 
     """
     try:
         footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(data)))
+        fields = footer.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         yield Finding(shard.path, f"it has no footer that can be read ({error}); {REWRITE}")
         return
+    if bytes(data[: len(MAGIC)]) != MAGIC:
+        yield Finding(shard.path, f"a Parquet file begins with {MAGIC!r}, this one does not; {REWRITE}")
     names = [footer.schema.column(i).path for i in range(footer.num_columns)]
     wanted = [column.name for column in columns]
     if names != wanted:
@@ -74,7 +83,7 @@ def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> 
             shard.path, f"its footer has row groups of {rows} rows, the manifest other ones; {REWRITE}"
         )
         return
-    yield from _schema_faults(footer, shard, columns)
+    yield from _schema_faults(footer.schema, fields, shard, columns)
     for index, group in enumerate(shard.row_groups):
         stored = footer.row_group(index)
         for position, column in enumerate(columns):
@@ -90,11 +99,12 @@ def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> 
             yield Finding(f"{shard.path}, row group {index}", f"{text}; {REWRITE}")
 
 
-def _schema_faults(footer: Any, shard: Shard, columns: Sequence[Column]) -> Iterator[Finding]:
-    fields = footer.schema.to_arrow_schema()
+def _schema_faults(
+    schema: Any, fields: pa.Schema, shard: Shard, columns: Sequence[Column]
+) -> Iterator[Finding]:
     for position, column in enumerate(columns):
         where = f"{shard.path}, column {column.name!r}"
-        stored = footer.schema.column(position)
+        stored, field = schema.column(position), fields.field(position)
         wanted = OPAQUE if column.shape else PHYSICAL.get(column.stored_dtype.str, OPAQUE)
         width = stored.length if wanted == OPAQUE else column.stored_width
         if (stored.physical_type, width) != (wanted, column.stored_width):
@@ -102,18 +112,31 @@ def _schema_faults(footer: Any, shard: Shard, columns: Sequence[Column]) -> Iter
             yield Finding(where, f"{found}, {wanted} of {column.stored_width} bytes is required; {REWRITE}")
         if stored.max_definition_level or stored.max_repetition_level:
             yield Finding(where, f"it may hold nulls or lists, a required column is wanted; {REWRITE}")
-        kept = {key.decode(): text.decode() for key, text in (fields.field(position).metadata or {}).items()}
+        elif field.type not in arrow_types(column):
+            wanted_type = arrow_types(column)[0]
+            yield Finding(where, f"other tools read it as {field.type}, {wanted_type} is required; {REWRITE}")
+        kept = {
+            key.decode(errors="replace"): text.decode(errors="replace")
+            for key, text in (field.metadata or {}).items()
+        }
         for key, text in metadata_of(column).items():
             if kept.get(key) != text and not (key == "shape" and _same_json(kept.get(key), text)):
                 found = f"its field metadata has {key}={kept.get(key)!r}, the manifest says {text!r}"
                 yield Finding(where, f"{found}; {REWRITE}")
 
 
+def arrow_types(column: Column) -> tuple[pa.DataType, ...]:
+    """The Arrow types that a column may have in a file, the one that ristune writes first."""
+    if column.shape:
+        return (pa.binary(column.stored_width),)
+    return pa.from_numpy_dtype(np.dtype(column.dtype)), pa.from_numpy_dtype(column.stored_dtype)
+
+
 def _same_json(one: str | None, other: str) -> bool:
     """Whether two texts are the same JSON value; spaces do not matter."""
     try:
         return one is not None and bool(json.loads(one) == json.loads(other))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -131,9 +154,37 @@ def _chunk_faults(data: memoryview, group: RowGroup, column: Column, stored: Any
             f"the manifest {chunk.offset} + {chunk.length}"
         )
         return
-    if not column.shape and not stored.is_stats_set:
-        yield "a scalar has statistics, this one has none"
+    if stored.total_uncompressed_size != chunk.length:
+        yield f"the footer says {stored.total_uncompressed_size} bytes uncompressed, these are {chunk.length}"
+    if stored.num_values != group.rows:
+        yield f"the footer says {stored.num_values} values, these are {group.rows}"
+    if not column.shape:
+        yield from _bounds_faults(cut(data, 0, group, [column])[column.name], stored.statistics)
     yield from _page_faults(data[chunk.offset : chunk.offset + chunk.length], chunk, group.rows, column)
+
+
+def _bounds_faults(array: NDArray[Any], said: Any) -> Iterator[str]:
+    """The statistics of a column chunk: a reader that filters by false ones passes rows over."""
+    if said is None or not said.has_min_max:
+        yield "a scalar has statistics, this one has none"
+        return
+    if said.null_count:
+        yield f"its statistics count {said.null_count} nulls, and there are none"
+    low, high = (_number(raw, array.dtype) for raw in (said.min_raw, said.max_raw))
+    if low is None or high is None:
+        yield "its statistics are of another type"
+        return
+    # Written so that a NaN, which is a fault of its own, is none here.
+    if low > array.min() or high < array.max():
+        found = f"values from {array.min()} to {array.max()}"
+        yield f"its statistics say {low} to {high}, it has {found}"
+
+
+def _number(raw: Any, dtype: np.dtype[Any]) -> Any:
+    """A bound as pyarrow gives it: half floats, which Parquet holds as bytes, come as these."""
+    if not isinstance(raw, bytes):
+        return raw
+    return np.frombuffer(raw, dtype)[0] if len(raw) == dtype.itemsize else None
 
 
 def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column) -> Iterator[str]:
@@ -147,6 +198,8 @@ def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column
     if header.get(1) != DATA_PAGE or not isinstance(page, dict):
         yield f"a data page of version 1 is required, this page is of type {header.get(1)}"
         return
+    if header.get(2) != width:
+        yield f"its page header says {header.get(2)} bytes uncompressed, {width} are required"
     if header.get(3) != width or body + width != chunk.length:
         yield (
             f"one page of {rows} * {column.stored_width} = {width} bytes is required, "
@@ -163,20 +216,23 @@ def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column
         yield f"its page has the CRC {zlib.crc32(data[body:])}, its header says {checksum & 0xFFFFFFFF}"
 
 
-def read_struct(data: memoryview, at: int) -> tuple[dict[int, object], int]:
+def read_struct(data: memoryview, at: int, depth: int = 0) -> tuple[dict[int, object], int]:
     """A struct in the compact protocol of Thrift, as far as page headers use it.
 
     Args:
         data: the bytes.
         at: where it starts.
+        depth: how many structs it lies in.
 
     Returns:
         Its fields by number, and where it ends.
 
     Raises:
         IndexError: it does not end.
-        ValueError: it holds a kind of field that page headers do not have.
+        ValueError: it holds a kind of field that page headers do not have, or is nested deeper than they are.
     """
+    if depth > DEEPEST:
+        raise ValueError(f"structs are nested deeper than {DEEPEST}")
     fields: dict[int, object] = {}
     number = 0
     while data[at]:
@@ -196,7 +252,7 @@ def read_struct(data: memoryview, at: int) -> tuple[dict[int, object], int]:
             length, at = _varint(data, at)
             fields[number], at = bytes(data[at : at + length]), at + length
         elif kind == STRUCT:
-            fields[number], at = read_struct(data, at)
+            fields[number], at = read_struct(data, at, depth + 1)
         else:
             raise ValueError(f"field {number} is of kind {kind}")
     return fields, at + 1
@@ -204,11 +260,12 @@ def read_struct(data: memoryview, at: int) -> tuple[dict[int, object], int]:
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value, shift = 0, 0
-    while True:
+    while shift < 64:
         value |= (data[at] & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if not data[at - 1] & 0x80:
             return value, at
+    raise ValueError("a number has more than 64 bits")
 
 
 def _zigzag(data: memoryview, at: int) -> tuple[int, int]:
