@@ -169,6 +169,13 @@ def test_converting_shuffles_rows_within_their_split_and_keeps_them_whole(plain,
     assert list(verify(dataset.storage)) == []
 
 
+def test_what_was_converted_comes_back_from_an_export_as_it_was(plain, tmp_path):
+    dataset = converted(plain, tmp_path / "once")
+    export(dataset, str(tmp_path / "exported"))
+    back = converted(open_dataset(str(tmp_path / "exported")), tmp_path / "twice", seed=7)
+    assert back.dataset_id == dataset.dataset_id
+
+
 def test_the_order_depends_on_the_seed_and_not_on_the_memory(plain, tmp_path):
     choices = [(1, 1), (1, 500), (1, 10**9), (2, 10**9)]
     places = [converted(plain, tmp_path / str(n), *choice) for n, choice in enumerate(choices)]

@@ -30,6 +30,12 @@ def refused(root):
 FOUR = pa.array([[1.0, 2.0, 3.0, 4.0]], pa.list_(pa.float32(), 4))
 
 
+def test_files_without_rows_beside_others_name_no_rows(tmp_path):
+    write(tmp_path / "train/0.parquet", {"id": pa.array([], pa.uint32()), "x": pa.array([], pa.float64())})
+    write(tmp_path / "train/1.parquet", {"id": pa.array([7, 3], pa.uint32()), "x": [0.5, 1.5]})
+    assert open_dataset(str(tmp_path)).split("train")["id"].tolist() == [7, 3]
+
+
 @pytest.mark.parametrize("kind", [pa.uint32(), pa.uint64(), pa.int64()])
 def test_integers_of_any_sign_name_rows_where_they_are_int64_in_a_batch(tmp_path, kind):
     write(tmp_path / "train/0.parquet", {"index_id": pa.array([7, 3], kind), "x": [0.5, 1.5]})

@@ -58,9 +58,7 @@ def test_text_that_is_not_json_is_refused():
 
 
 def test_another_schema_version_is_refused(stored):
-    rule = (
-        r"d/manifest.json: schema_version: got 2; this version of ristune reads schema version 1 only; wr"
-    )
+    rule = r"d/manifest.json: schema_version: got 2; this version of ristune reads schema version 1 only; wr"
     with pytest.raises(InputError, match=rule):
         parse(changed(stored, ["schema_version"], 2), "d")
 

@@ -115,7 +115,7 @@ def _arrays(
 def _values(chunked: Any, column: Column, before: int, where: str) -> NDArray[Any]:
     array = np.empty((len(chunked), *column.shape), column.dtype)
     first = 0
-    for chunk in (chunk for chunk in chunked.chunks if len(chunk)):
+    for chunk in chunked.chunks:
         start = before + first
         part = to_numpy(chunk, column, f"{where} from row {start} on" if start else where)
         finite = np.isfinite(part)

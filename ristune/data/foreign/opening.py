@@ -33,8 +33,8 @@ TABLES = "tables"
 THREADS = 16
 # The key of a file's metadata under which an export keeps what made the dataset.
 GENERATOR = b"ristune.generator"
-# The generator of files that say nothing of what made them.
-PLAIN_GENERATOR = "parquet"
+# The generator of files that say nothing of what made them; what is converted from them keeps the name.
+UNKNOWN = Generator("parquet", "", {}, 0)
 # The name of row numbers that stand in where no column names rows.
 ROW_ID = "row_id"
 # Measured by benchmarks/foreign.py, the hash of the own format included.
@@ -171,7 +171,7 @@ def _unique(storage: Storage, files: Sequence[File], column: Column) -> bool:
         if stored.null_count:
             return False
         where = f"{storage.uri}/{file.path}: column {column.name!r}"
-        parts += [to_numpy(chunk, column, where) for chunk in stored.chunks if len(chunk)]
+        parts += [to_numpy(chunk, column, where) for chunk in stored.chunks]
     values = np.concatenate(parts)
     return np.unique(values).size == values.size
 
@@ -196,7 +196,7 @@ def _described(file: File) -> tuple[str, int, int, str, tuple[RowGroup, ...]]:
 def _generator(storage: Storage, file: File) -> Generator:
     stored: Mapping[bytes, bytes] = file.schema.metadata or {}
     if GENERATOR not in stored:
-        return Generator(PLAIN_GENERATOR, "", {}, 0)
+        return UNKNOWN
     return parse_generator(parse_json(stored[GENERATOR], f"{storage.uri}/{file.path}: {GENERATOR.decode()}"))
 
 
