@@ -16,6 +16,7 @@ from ristune.data.foreign.footers import MAGIC
 from ristune.data.foreign.tensors import metadata_of
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
 from ristune.data.shards import cut
+from ristune.data.thrift import read_struct
 
 # Parquet's types by numpy's; tensors and half floats are bytes of fixed length.
 PHYSICAL = {"<i4": "INT32", "<i8": "INT64", "<f4": "FLOAT", "<f8": "DOUBLE"}
@@ -23,10 +24,6 @@ OPAQUE = "FIXED_LEN_BYTE_ARRAY"
 # Numbers of the Parquet specification: a data page of version 1, and the encoding PLAIN.
 DATA_PAGE, PLAIN = 0, 0
 REWRITE = "write the file as docs/data-format.md says"
-# Structs in a page header: it has statistics in the header of a data page.
-DEEPEST = 8
-# Kinds of the compact protocol of Thrift, in which page headers are written.
-TRUE, FALSE, BYTE, I16, I32, I64, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 8, 12
 
 
 @dataclass(frozen=True)
@@ -84,11 +81,18 @@ def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> 
         )
         return
     yield from _schema_faults(footer.schema, fields, shard, columns)
+    try:
+        statistics = _statistics(data)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        yield Finding(shard.path, f"its footer cannot be read ({error!r}); {REWRITE}")
+        return
     for index, group in enumerate(shard.row_groups):
         stored = footer.row_group(index)
         for position, column in enumerate(columns):
             where = place(shard.path, index, column.name)
-            for fault in _chunk_faults(data, group, column, stored.column(position)):
+            for fault in _chunk_faults(
+                data, group, column, stored.column(position), statistics[index][position]
+            ):
                 yield Finding(where, f"{fault}; {REWRITE}")
         first = min(chunk.offset for chunk in group.columns.values())
         last = max(chunk.offset + chunk.length for chunk in group.columns.values())
@@ -140,7 +144,9 @@ def _same_json(one: str | None, other: str) -> bool:
         return False
 
 
-def _chunk_faults(data: memoryview, group: RowGroup, column: Column, stored: Any) -> Iterator[str]:
+def _chunk_faults(
+    data: memoryview, group: RowGroup, column: Column, stored: Any, statistics: Any
+) -> Iterator[str]:
     chunk = group.columns[column.name]
     if stored.compression != "UNCOMPRESSED":
         yield f"it is compressed with {stored.compression}"
@@ -159,32 +165,42 @@ def _chunk_faults(data: memoryview, group: RowGroup, column: Column, stored: Any
     if stored.num_values != group.rows:
         yield f"the footer says {stored.num_values} values, these are {group.rows}"
     if not column.shape:
-        yield from _bounds_faults(cut(data, 0, group, [column])[column.name], stored.statistics)
+        yield from _bounds_faults(cut(data, 0, group, [column])[column.name], statistics)
     yield from _page_faults(data[chunk.offset : chunk.offset + chunk.length], chunk, group.rows, column)
+
+
+def _statistics(data: memoryview) -> list[list[Any]]:
+    """The statistics in a footer, by row group and column; pyarrow aborts where one has another length.
+
+    Raises:
+        IndexError, KeyError, TypeError, ValueError: the footer is malformed.
+    """
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    footer: Any = read_struct(data[start:-8], 0)[0]
+    return [[chunk[3].get(12, {}) for chunk in group[1]] for group in footer[4]]
 
 
 def _bounds_faults(array: NDArray[Any], said: Any) -> Iterator[str]:
     """The statistics of a column chunk: a reader that filters by false ones passes rows over."""
-    if said is None or not said.has_min_max:
+    # Fields of the Parquet specification: bounds as they are written now, and as they once were.
+    now, once = (said.get(6), said.get(5)), (said.get(2), said.get(1))
+    if None in now:
         yield "a scalar has statistics, this one has none"
         return
-    if said.null_count:
-        yield f"its statistics count {said.null_count} nulls, and there are none"
-    low, high = (_number(raw, array.dtype) for raw in (said.min_raw, said.max_raw))
-    if low is None or high is None:
-        yield "its statistics are of another type"
-        return
-    # Written so that a NaN, which is a fault of its own, is none here.
-    if low > array.min() or high < array.max():
-        found = f"values from {array.min()} to {array.max()}"
-        yield f"its statistics say {low} to {high}, it has {found}"
-
-
-def _number(raw: Any, dtype: np.dtype[Any]) -> Any:
-    """A bound as pyarrow gives it: half floats, which Parquet holds as bytes, come as these."""
-    if not isinstance(raw, bytes):
-        return raw
-    return np.frombuffer(raw, dtype)[0] if len(raw) == dtype.itemsize else None
+    if said.get(3):
+        yield f"its statistics count {said[3]} nulls, and there are none"
+    for bounds in (now, once):
+        if None in bounds:
+            continue
+        if any(not isinstance(raw, bytes) or len(raw) != array.itemsize for raw in bounds):
+            yield f"its statistics are not of {array.itemsize} bytes"
+            return
+        low, high = (np.frombuffer(raw, array.dtype)[0] for raw in bounds)
+        # Written so that a NaN, which is a fault of its own, is none here.
+        if low > array.min() or high < array.max():
+            found = f"values from {array.min()} to {array.max()}"
+            yield f"its statistics say {low} to {high}, it has {found}"
+            return
 
 
 def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column) -> Iterator[str]:
@@ -214,60 +230,3 @@ def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column
         yield "its page has no CRC"
     elif checksum & 0xFFFFFFFF != zlib.crc32(data[body:]):
         yield f"its page has the CRC {zlib.crc32(data[body:])}, its header says {checksum & 0xFFFFFFFF}"
-
-
-def read_struct(data: memoryview, at: int, depth: int = 0) -> tuple[dict[int, object], int]:
-    """A struct in the compact protocol of Thrift, as far as page headers use it.
-
-    Args:
-        data: the bytes.
-        at: where it starts.
-        depth: how many structs it lies in.
-
-    Returns:
-        Its fields by number, and where it ends.
-
-    Raises:
-        IndexError: it does not end.
-        ValueError: it holds a kind of field that page headers do not have, or is nested deeper than they are.
-    """
-    if depth > DEEPEST:
-        raise ValueError(f"structs are nested deeper than {DEEPEST}")
-    fields: dict[int, object] = {}
-    number = 0
-    while data[at]:
-        kind, delta = data[at] & 15, data[at] >> 4
-        at += 1
-        if delta:
-            number += delta
-        else:
-            number, at = _zigzag(data, at)
-        if kind in (TRUE, FALSE):
-            fields[number] = kind == TRUE
-        elif kind in (I16, I32, I64):
-            fields[number], at = _zigzag(data, at)
-        elif kind == BYTE:
-            fields[number], at = data[at], at + 1
-        elif kind == BINARY:
-            length, at = _varint(data, at)
-            fields[number], at = bytes(data[at : at + length]), at + length
-        elif kind == STRUCT:
-            fields[number], at = read_struct(data, at, depth + 1)
-        else:
-            raise ValueError(f"field {number} is of kind {kind}")
-    return fields, at + 1
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while shift < 64:
-        value |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if not data[at - 1] & 0x80:
-            return value, at
-    raise ValueError("a number has more than 64 bits")
-
-
-def _zigzag(data: memoryview, at: int) -> tuple[int, int]:
-    raw, at = _varint(data, at)
-    return (raw >> 1) ^ -(raw & 1), at

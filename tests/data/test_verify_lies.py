@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ristune.data.columns import Column
-from ristune.data.pages import read_struct
 from ristune.data.shards import _row_groups
+from ristune.data.thrift import read_struct
 from ristune.data.writing.statistics import moments, summarise
 from tests.data.test_verify import COLUMNS, by_hand, found, sample
 
@@ -80,6 +80,17 @@ def test_what_footer_and_pages_say_is_held_against_the_data(tmp_path, alter, fau
     assert lines and all(fault in line for line in lines), lines
 
 
+@pytest.mark.parametrize("stored", [b"\x02\x01\x01", b"\x00", b"\x05" + number(GREATEST) + b"\x00"])
+def test_statistics_of_another_length_are_a_finding(tmp_path, stored):
+    def alter(data):
+        start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        footer = data[start:-8].replace(b"\x04" + number(GREATEST), stored)
+        return data[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+    lines = found(by_hand(tmp_path, {"train": marked()}, alter=alter))
+    assert lines and all("column 'n': its statistics are not of 4 bytes" in line for line in lines), lines
+
+
 def test_a_filter_by_false_statistics_would_lose_rows(tmp_path):
     root = by_hand(tmp_path, {"train": marked()}, alter=in_footer(number(GREATEST), number(5)))
     assert pq.read_table(root / "train/0.parquet", filters=[("n", ">", 100)]).num_rows == 0
@@ -127,9 +138,9 @@ def test_metadata_that_are_no_text_are_a_finding(tmp_path, key):
     assert "column 'x': its field metadata has unit=" in line
 
 
-@pytest.mark.parametrize("header", [b"\x1c" * 5000, b"\x15" + b"\x80" * 5000])
+@pytest.mark.parametrize("header", [b"\x1c" * 5000, b"\x15" + b"\x80" * 5000, b"\x19" * 5000])
 def test_a_page_header_without_end_is_no_end_of_the_search(header):
-    with pytest.raises(ValueError, match="nested deeper than 8|more than 64 bits"):
+    with pytest.raises(ValueError, match="nested deeper than 16|more than 64 bits"):
         read_struct(memoryview(header), 0)
 
 

@@ -131,7 +131,7 @@ def _described_field(field: Field) -> dict[str, str | None]:
 def _columns(storage: Storage, file: File) -> tuple[tuple[Column, ...], list[str]]:
     """The columns of a file, and its fields that are none, each with its type."""
     with open_parquet(storage, file) as parquet:
-        first = next((batch for batch in parquet.iter_batches(batch_size=1) if batch.num_rows), None)
+        first = next(parquet.iter_batches(batch_size=1), None)
     if first is None:
         remedy = "write some rows, or leave the file out"
         raise InputError(f"{storage.uri}/{file.path}: rows", 0, "at least one row is required", remedy)
