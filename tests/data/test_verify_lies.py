@@ -64,6 +64,17 @@ BYTES, OTHER_BYTES, VALUES, OTHER_VALUES = b"\xc0\x01", b"\xc2\x01", b"\x10", b"
             f"column 'n': its statistics say {LEAST} to 5, it has values from {LEAST} to {GREATEST}; write",
         ),
         (in_footer(number(LEAST), number(2)), f"column 'n': its statistics say 2 to {GREATEST}, it has"),
+        (
+            in_footer(
+                b"\x04" + number(GREATEST) + b"\x18\x04" + number(LEAST) + b"\x16",
+                b"\x04" + number(5) + b"\x18\x04" + number(LEAST) + b"\x16",
+            ),
+            f"column 'n': its statistics say {LEAST} to 5, it has",
+        ),
+        (
+            in_footer(number(LEAST) + b"\x16\x00", number(LEAST) + b"\x16\x02"),
+            "column 'n': its statistics count 1 nulls, and there are none",
+        ),
         (lambda data: b"PAR2" + data[4:], "train/0.parquet: a Parquet file begins with b'PAR1', this one do"),
         (
             in_page(b"\x15\x00\x15" + BYTES, b"\x15\x00\x15" + OTHER_BYTES),
