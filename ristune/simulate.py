@@ -10,7 +10,7 @@ from rich.console import Console
 from ristune import cli
 from ristune.config import Config, build, compose
 from ristune.data.dataset import open_dataset
-from ristune.data.foreign.files import is_foreign
+from ristune.data.foreign.opening import is_foreign
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
 from ristune.data.writing.estimate import Estimate, check_space, estimate, free_bytes
 from ristune.data.writing.plan import first_difference, make_plan, survey

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ristune.data.cache import NodeCache, Resident
 from ristune.data.columns import Column
-from ristune.data.foreign.files import Foreign, decode_foreign, is_foreign, read_foreign
+from ristune.data.foreign.files import Foreign, decode_foreign
+from ristune.data.foreign.opening import is_foreign, read_foreign
 from ristune.data.kept import Unit, Write
 from ristune.data.layout import Layout, layout, pack, planes, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse

@@ -2,13 +2,18 @@
 
 import json
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
 from ristune.errors import InputError
 
-REMEDY = "give a dataset that this version of ristune wrote, or write the dataset again"
+REMEDY = "write it as docs/data-format.md says; `python -m ristune.dataset verify` checks a dataset"
+# No size or count is beyond it: int64.
+LARGEST = 2**63 - 1
+# Far above what anyone writes, far below what Python can follow by recursion.
+DEEPEST = 100
 
 
 def canonical_json(value: object) -> bytes:
@@ -36,13 +41,30 @@ def parse_json(data: bytes, name: str) -> "Node":
         name: the file, as it is to be named in errors.
 
     Raises:
-        InputError: the bytes are not JSON, or hold NaN or an infinity.
+        InputError: the bytes are not JSON, hold NaN or an infinity, or are nested deeper than `DEEPEST`.
     """
     try:
         value: object = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InputError(name, _excerpt(data), f"a JSON document is required ({error})", REMEDY) from error
+    if _deeper(value, DEEPEST):
+        rule = f"objects and arrays are nested at most {DEEPEST} deep"
+        raise InputError(name, _excerpt(data), rule, REMEDY)
     return Node(name, "", value)
+
+
+def _deeper(value: object, depth: int) -> bool:
+    """Whether containers of a JSON value are nested deeper than `depth`."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+    return bool(level)
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -133,23 +155,27 @@ class Node:
             raise self.error("a string is required")
         return self.value
 
-    def integer(self, minimum: int = 0) -> int:
+    def integer(self, minimum: int = 0, maximum: int | None = LARGEST) -> int:
         """The value as an integer.
 
         Raises:
-            InputError: it is not an integer, or is below `minimum`.
+            InputError: it is not an integer, is below `minimum`, or above `maximum` if there is one.
         """
         # JSON's true would pass as an int: bool is a subclass of it.
         if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < minimum:
             raise self.error(f"an integer of at least {minimum} is required")
+        if maximum is not None and self.value > maximum:
+            raise self.error(f"an integer of at most {maximum} is required")
         return self.value
 
     def number(self) -> float:
         """The value as a number, an integer left as it is so that it is written back unchanged.
 
         Raises:
-            InputError: it is not a number.
+            InputError: it is not a number, or beyond the range of float64.
         """
         if not isinstance(self.value, (int, float)) or isinstance(self.value, bool):
             raise self.error("a number is required")
+        if abs(self.value) > sys.float_info.max:
+            raise self.error("a number that float64 can hold is required")
         return self.value

@@ -70,8 +70,8 @@ def room(place: Place, kept: str) -> int:
 
 
 def size_there(place: Place, name: str) -> int:
-    """The bytes that an entry takes; 0 if it is not there."""
-    return sum(entry.bytes for entry in entries(place) if entry.path.name == name)
+    """The bytes of the rows in an entry; 0 if it is not there."""
+    return sum(rows.stat().st_blocks * 512 for rows in (place.path / name).glob("*.rows"))
 
 
 def reserve(place: Place, need: int, allocate: Callable[[], None]) -> bool:

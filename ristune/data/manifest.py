@@ -189,13 +189,15 @@ def parse(data: bytes, uri: str) -> Manifest:
     for name, node in statistics.members().items():
         if name not in names:
             raise node.error("statistics are of columns only")
+    if not splits.members():
+        raise splits.error(f"at least one split is required, of {', '.join(SPLITS)}")
     for name, node in splits.members().items():
         if name not in SPLITS:
             raise node.error(f"a split is one of {', '.join(SPLITS)}")
     manifest = Manifest(
         columns=sample,
         tables={name: _table(node) for name, node in tables.members().items()},
-        generator=_generator(generator),
+        generator=parse_generator(generator),
         splits={name: _split(node, sample) for name, node in splits.members().items()},
         statistics={name: _statistics(node) for name, node in statistics.members().items()},
     )
@@ -214,10 +216,16 @@ def _columns(node: Node) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _generator(node: Node) -> Generator:
+def parse_generator(node: Node) -> Generator:
+    """Read what made a dataset.
+
+    Raises:
+        InputError: a key is missing, unknown or of the wrong type.
+    """
     name, version, parameters, seed = node.fields("name", "version", "parameters", "seed")
     values = {key: member.value for key, member in parameters.members().items()}
-    return Generator(name.text(), version.text(), values, seed.integer())
+    # Seeds of numpy have any number of bits.
+    return Generator(name.text(), version.text(), values, seed.integer(maximum=None))
 
 
 def _statistics(node: Node) -> Statistics:

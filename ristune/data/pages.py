@@ -6,12 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ristune.data.columns import Column
+from ristune.data.foreign.footers import MAGIC
 from ristune.data.foreign.tensors import metadata_of
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
+from ristune.data.shards import cut
+from ristune.data.thrift import read_struct
 
 # Parquet's types by numpy's; tensors and half floats are bytes of fixed length.
 PHYSICAL = {"<i4": "INT32", "<i8": "INT64", "<f4": "FLOAT", "<f8": "DOUBLE"}
@@ -19,8 +24,6 @@ OPAQUE = "FIXED_LEN_BYTE_ARRAY"
 # Numbers of the Parquet specification: a data page of version 1, and the encoding PLAIN.
 DATA_PAGE, PLAIN = 0, 0
 REWRITE = "write the file as docs/data-format.md says"
-# Kinds of the compact protocol of Thrift, in which page headers are written.
-TRUE, FALSE, BYTE, I16, I32, I64, BINARY, STRUCT = 1, 2, 3, 4, 5, 6, 8, 12
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,12 @@ def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> 
     """
     try:
         footer = pq.read_metadata(pa.BufferReader(pa.py_buffer(data)))
+        fields = footer.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         yield Finding(shard.path, f"it has no footer that can be read ({error}); {REWRITE}")
         return
+    if bytes(data[: len(MAGIC)]) != MAGIC:
+        yield Finding(shard.path, f"a Parquet file begins with {MAGIC!r}, this one does not; {REWRITE}")
     names = [footer.schema.column(i).path for i in range(footer.num_columns)]
     wanted = [column.name for column in columns]
     if names != wanted:
@@ -74,12 +80,19 @@ def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> 
             shard.path, f"its footer has row groups of {rows} rows, the manifest other ones; {REWRITE}"
         )
         return
-    yield from _schema_faults(footer, shard, columns)
+    yield from _schema_faults(footer.schema, fields, shard, columns)
+    try:
+        statistics = _statistics(data)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        yield Finding(shard.path, f"its footer cannot be read ({error!r}); {REWRITE}")
+        return
     for index, group in enumerate(shard.row_groups):
         stored = footer.row_group(index)
         for position, column in enumerate(columns):
             where = place(shard.path, index, column.name)
-            for fault in _chunk_faults(data, group, column, stored.column(position)):
+            for fault in _chunk_faults(
+                data, group, column, stored.column(position), statistics[index][position]
+            ):
                 yield Finding(where, f"{fault}; {REWRITE}")
         first = min(chunk.offset for chunk in group.columns.values())
         last = max(chunk.offset + chunk.length for chunk in group.columns.values())
@@ -90,11 +103,12 @@ def layout_faults(data: memoryview, shard: Shard, columns: Sequence[Column]) -> 
             yield Finding(f"{shard.path}, row group {index}", f"{text}; {REWRITE}")
 
 
-def _schema_faults(footer: Any, shard: Shard, columns: Sequence[Column]) -> Iterator[Finding]:
-    fields = footer.schema.to_arrow_schema()
+def _schema_faults(
+    schema: Any, fields: pa.Schema, shard: Shard, columns: Sequence[Column]
+) -> Iterator[Finding]:
     for position, column in enumerate(columns):
         where = f"{shard.path}, column {column.name!r}"
-        stored = footer.schema.column(position)
+        stored, field = schema.column(position), fields.field(position)
         wanted = OPAQUE if column.shape else PHYSICAL.get(column.stored_dtype.str, OPAQUE)
         width = stored.length if wanted == OPAQUE else column.stored_width
         if (stored.physical_type, width) != (wanted, column.stored_width):
@@ -102,22 +116,37 @@ def _schema_faults(footer: Any, shard: Shard, columns: Sequence[Column]) -> Iter
             yield Finding(where, f"{found}, {wanted} of {column.stored_width} bytes is required; {REWRITE}")
         if stored.max_definition_level or stored.max_repetition_level:
             yield Finding(where, f"it may hold nulls or lists, a required column is wanted; {REWRITE}")
-        kept = {key.decode(): text.decode() for key, text in (fields.field(position).metadata or {}).items()}
+        elif field.type not in arrow_types(column):
+            wanted_type = arrow_types(column)[0]
+            yield Finding(where, f"other tools read it as {field.type}, {wanted_type} is required; {REWRITE}")
+        kept = {
+            key.decode(errors="replace"): text.decode(errors="replace")
+            for key, text in (field.metadata or {}).items()
+        }
         for key, text in metadata_of(column).items():
             if kept.get(key) != text and not (key == "shape" and _same_json(kept.get(key), text)):
                 found = f"its field metadata has {key}={kept.get(key)!r}, the manifest says {text!r}"
                 yield Finding(where, f"{found}; {REWRITE}")
 
 
+def arrow_types(column: Column) -> tuple[pa.DataType, ...]:
+    """The Arrow types that a column may have in a file, the one that ristune writes first."""
+    if column.shape:
+        return (pa.binary(column.stored_width),)
+    return pa.from_numpy_dtype(np.dtype(column.dtype)), pa.from_numpy_dtype(column.stored_dtype)
+
+
 def _same_json(one: str | None, other: str) -> bool:
     """Whether two texts are the same JSON value; spaces do not matter."""
     try:
         return one is not None and bool(json.loads(one) == json.loads(other))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
-def _chunk_faults(data: memoryview, group: RowGroup, column: Column, stored: Any) -> Iterator[str]:
+def _chunk_faults(
+    data: memoryview, group: RowGroup, column: Column, stored: Any, statistics: Any
+) -> Iterator[str]:
     chunk = group.columns[column.name]
     if stored.compression != "UNCOMPRESSED":
         yield f"it is compressed with {stored.compression}"
@@ -131,9 +160,47 @@ def _chunk_faults(data: memoryview, group: RowGroup, column: Column, stored: Any
             f"the manifest {chunk.offset} + {chunk.length}"
         )
         return
-    if not column.shape and not stored.is_stats_set:
-        yield "a scalar has statistics, this one has none"
+    if stored.total_uncompressed_size != chunk.length:
+        yield f"the footer says {stored.total_uncompressed_size} bytes uncompressed, these are {chunk.length}"
+    if stored.num_values != group.rows:
+        yield f"the footer says {stored.num_values} values, these are {group.rows}"
+    if not column.shape:
+        yield from _bounds_faults(cut(data, 0, group, [column])[column.name], statistics)
     yield from _page_faults(data[chunk.offset : chunk.offset + chunk.length], chunk, group.rows, column)
+
+
+def _statistics(data: memoryview) -> list[list[Any]]:
+    """The statistics in a footer, by row group and column; pyarrow aborts where one has another length.
+
+    Raises:
+        IndexError, KeyError, TypeError, ValueError: the footer is malformed.
+    """
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    footer: Any = read_struct(data[start:-8], 0)[0]
+    return [[chunk[3].get(12, {}) for chunk in group[1]] for group in footer[4]]
+
+
+def _bounds_faults(array: NDArray[Any], said: Any) -> Iterator[str]:
+    """The statistics of a column chunk: a reader that filters by false ones passes rows over."""
+    # Fields of the Parquet specification: bounds as they are written now, and as they once were.
+    now, once = (said.get(6), said.get(5)), (said.get(2), said.get(1))
+    if None in now:
+        yield "a scalar has statistics, this one has none"
+        return
+    if said.get(3):
+        yield f"its statistics count {said[3]} nulls, and there are none"
+    for bounds in (now, once):
+        if None in bounds:
+            continue
+        if any(not isinstance(raw, bytes) or len(raw) != array.itemsize for raw in bounds):
+            yield f"its statistics are not of {array.itemsize} bytes"
+            return
+        low, high = (np.frombuffer(raw, array.dtype)[0] for raw in bounds)
+        # Written so that a NaN, which is a fault of its own, is none here.
+        if low > array.min() or high < array.max():
+            found = f"values from {array.min()} to {array.max()}"
+            yield f"its statistics say {low} to {high}, it has {found}"
+            return
 
 
 def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column) -> Iterator[str]:
@@ -147,6 +214,8 @@ def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column
     if header.get(1) != DATA_PAGE or not isinstance(page, dict):
         yield f"a data page of version 1 is required, this page is of type {header.get(1)}"
         return
+    if header.get(2) != width:
+        yield f"its page header says {header.get(2)} bytes uncompressed, {width} are required"
     if header.get(3) != width or body + width != chunk.length:
         yield (
             f"one page of {rows} * {column.stored_width} = {width} bytes is required, "
@@ -161,56 +230,3 @@ def _page_faults(data: memoryview, chunk: ColumnChunk, rows: int, column: Column
         yield "its page has no CRC"
     elif checksum & 0xFFFFFFFF != zlib.crc32(data[body:]):
         yield f"its page has the CRC {zlib.crc32(data[body:])}, its header says {checksum & 0xFFFFFFFF}"
-
-
-def read_struct(data: memoryview, at: int) -> tuple[dict[int, object], int]:
-    """A struct in the compact protocol of Thrift, as far as page headers use it.
-
-    Args:
-        data: the bytes.
-        at: where it starts.
-
-    Returns:
-        Its fields by number, and where it ends.
-
-    Raises:
-        IndexError: it does not end.
-        ValueError: it holds a kind of field that page headers do not have.
-    """
-    fields: dict[int, object] = {}
-    number = 0
-    while data[at]:
-        kind, delta = data[at] & 15, data[at] >> 4
-        at += 1
-        if delta:
-            number += delta
-        else:
-            number, at = _zigzag(data, at)
-        if kind in (TRUE, FALSE):
-            fields[number] = kind == TRUE
-        elif kind in (I16, I32, I64):
-            fields[number], at = _zigzag(data, at)
-        elif kind == BYTE:
-            fields[number], at = data[at], at + 1
-        elif kind == BINARY:
-            length, at = _varint(data, at)
-            fields[number], at = bytes(data[at : at + length]), at + length
-        elif kind == STRUCT:
-            fields[number], at = read_struct(data, at)
-        else:
-            raise ValueError(f"field {number} is of kind {kind}")
-    return fields, at + 1
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        value |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if not data[at - 1] & 0x80:
-            return value, at
-
-
-def _zigzag(data: memoryview, at: int) -> tuple[int, int]:
-    raw, at = _varint(data, at)
-    return (raw >> 1) ^ -(raw & 1), at

@@ -24,8 +24,10 @@ from ristune.storage.access import Storage
 # Hashing releases the interpreter; each thread holds one file in memory.
 THREADS = min(4, os.cpu_count() or 1)
 AGAIN = "copy the file again from where it is sound, or write the dataset again"
-# Statistics are sums of many numbers: another order of summing gives other last digits.
+# Sums of many numbers have other last digits in another order. A mean near 0 is held against the spread.
 TOLERANCE = 1e-6
+# Of the mean, for the spread: what rounding in float64 leaves of that of a constant.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ def _strays(storage: Storage, manifest: Manifest) -> Iterator[Finding]:
             path = f"{folder}/{name}" if folder else name
             if path not in known | folders:
                 yield Finding(path, "the manifest does not know it; move it out of the dataset, or delete it")
+        for name in storage.leftovers(folder):
+            path = f"{folder}/{name}" if folder else name
+            yield Finding(path, "a write that was interrupted left it behind; delete it once nobody writes")
 
 
 def _wrong_sizes(storage: Storage, files: Sequence[File]) -> Iterator[Finding]:
@@ -245,8 +250,8 @@ def _wrong_statistics(manifest: Manifest, train: Sequence[Examined]) -> Iterator
 
 
 def _agree(said: Statistics, found: Statistics) -> bool:
-    scale = max(abs(found.mean), found.std)
-    return (said.min, said.max) == (found.min, found.max) and all(
-        math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE * scale)
-        for a, b in ((said.mean, found.mean), (said.std, found.std))
-    )
+    # As float64: of an int64 beyond 2^53 either that or the very integer may be stored.
+    same = (float(said.min), float(said.max)) == (float(found.min), float(found.max))
+    mean = math.isclose(said.mean, found.mean, rel_tol=TOLERANCE, abs_tol=TOLERANCE * found.std)
+    spread = math.isclose(said.std, found.std, rel_tol=TOLERANCE, abs_tol=ROUNDING * abs(found.mean))
+    return same and mean and spread

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,11 @@ def _split_of(file: str, source: str) -> str:
 
 
 def _shares(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        rule = "it must be three numbers, for train, val and test, as in 0.8,0.1,0.1"
+        raise ArgumentTypeError(f"got {text!r}; {rule}") from error
 
 
 def _check_free(uri: str) -> None:

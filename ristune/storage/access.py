@@ -90,7 +90,10 @@ class Storage(Protocol):
         """Whether there is a file or directory."""
 
     def list(self, path: str) -> tuple[str, ...]:
-        """The sorted names right below a directory; none if it is not there."""
+        """The sorted names right below a directory but `leftovers`; none if it is not there."""
+
+    def leftovers(self, path: str) -> tuple[str, ...]:
+        """The sorted names, right below a directory, of files that were never written whole; see `list`."""
 
     def remove_tree(self, path: str) -> None:
         """Remove a file, or a directory and all below it; nothing there is no error."""

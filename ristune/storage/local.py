@@ -118,11 +118,11 @@ class LocalStorage:
 
     def list(self, path: str) -> tuple[str, ...]:
         """The sorted names right below a directory; see `Storage.list`."""
-        try:
-            names = os.listdir(self.root / path)
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        return tuple(sorted(name for name in names if not _is_temporary(name)))
+        return tuple(name for name in _names(self.root / path) if not _is_temporary(name))
+
+    def leftovers(self, path: str) -> tuple[str, ...]:
+        """What `write_atomic` had no time to remove, or still writes; see `Storage.leftovers`."""
+        return tuple(name for name in _names(self.root / path) if _is_temporary(name))
 
     def remove_tree(self, path: str) -> None:
         """Remove a file, or a directory and all below it; see `Storage.remove_tree`."""
@@ -155,6 +155,13 @@ def too_short(name: str, offset: int, length: int, there: int) -> InputError:
 def _unreadable(path: Path, error: OSError) -> InputError:
     remedy = "check the path and its permissions; a file that is lost must be copied again"
     return InputError(str(path), error.strerror, "a file that can be read is required", remedy)
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_temporary(name: str) -> bool:

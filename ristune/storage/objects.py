@@ -155,6 +155,10 @@ class ObjectStorage:
         names = {info.path.removeprefix(f"{key}/").partition("/")[0] for info in found}
         return tuple(sorted(names - {PROBE, ""}))
 
+    def leftovers(self, path: str) -> tuple[str, ...]:
+        """None: an object is there whole or not at all; see `Storage.leftovers`."""
+        return ()
+
     def remove_tree(self, path: str) -> None:
         """Remove an object, or all below a prefix; see `Storage.remove_tree`."""
         key = self.location.key(path)

@@ -196,8 +196,7 @@ def test_whether_a_dataset_fits_is_known_beforehand(root, tmp_path):
     assert not NodeCache((place(tmp_path / "c", size // 2),), print).fits(dataset.dataset_id, size)
     dataset.split("train"), dataset.table("codebook")
     (entry,) = entries(place(tmp_path / "c"))
-    full = NodeCache((place(tmp_path / "c", entry.bytes),), print)
-    assert full.fits(dataset.dataset_id, size)
+    assert NodeCache((place(tmp_path / "c", entry.bytes),), print).fits(dataset.dataset_id, size)
 
 
 def test_the_dataset_unused_for_longest_makes_room(tmp_path):

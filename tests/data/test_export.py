@@ -10,11 +10,13 @@ import torch
 
 from ristune.data.dataset import open_dataset
 from ristune.data.foreign.convert import Converted
-from ristune.data.foreign.export import export
+from ristune.data.foreign.export import MARK, export
+from ristune.data.manifest import UNFINISHED
 from ristune.data.verify import verify
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
+from ristune.storage.access import open_storage
 from tests.data.drawing import COLUMNS, Drawing
 
 SIZES = {"train": 50, "val": 7}
@@ -109,6 +111,23 @@ def test_an_export_that_was_interrupted_is_no_dataset_and_is_written_again(origi
     assert_same(open_dataset(str(tmp_path)).split("val"), original.split("val"))
 
 
+def test_nothing_of_an_interrupted_export_of_another_dataset_is_left(original, tmp_path):
+    place = open_storage(str(tmp_path))
+    for path in ("train/00000.parquet", "train/00099.parquet", "test/00000.parquet", "tables/old.parquet"):
+        place.write_atomic(path, b"old")
+    place.write_atomic(UNFINISHED, MARK)
+    export(original, str(tmp_path))
+    dataset = open_dataset(str(tmp_path))
+    assert list(dataset.manifest.splits) == list(SIZES) and list(dataset.manifest.tables) == ["codebook"]
+    assert_same(dataset.split("train"), original.split("train"))
+
+
+def test_an_unfinished_dataset_is_not_taken_for_an_export(original, tmp_path):
+    (tmp_path / UNFINISHED).write_bytes(b"{}")
+    with pytest.raises(InputError, match="a new or empty directory is required"):
+        export(original, str(tmp_path))
+
+
 @pytest.mark.parametrize("memory", [1, 3000, 10**9])
 def test_an_export_is_converted_back_to_the_very_dataset(original, exported, tmp_path, memory):
     counted = []
@@ -148,6 +167,13 @@ def test_converting_shuffles_rows_within_their_split_and_keeps_them_whole(plain,
         1,
     )
     assert list(verify(dataset.storage)) == []
+
+
+def test_what_was_converted_comes_back_from_an_export_as_it_was(plain, tmp_path):
+    dataset = converted(plain, tmp_path / "once")
+    export(dataset, str(tmp_path / "exported"))
+    back = converted(open_dataset(str(tmp_path / "exported")), tmp_path / "twice", seed=7)
+    assert back.dataset_id == dataset.dataset_id
 
 
 def test_the_order_depends_on_the_seed_and_not_on_the_memory(plain, tmp_path):

@@ -58,9 +58,7 @@ def test_text_that_is_not_json_is_refused():
 
 
 def test_another_schema_version_is_refused(stored):
-    rule = (
-        r"d/manifest.json: schema_version: got 2; this version of ristune reads schema version 1 only; give"
-    )
+    rule = r"d/manifest.json: schema_version: got 2; this version of ristune reads schema version 1 only; wr"
     with pytest.raises(InputError, match=rule):
         parse(changed(stored, ["schema_version"], 2), "d")
 
@@ -107,6 +105,9 @@ GROUP = [*SHARD, "row_groups", 0]
         (["statistics", "wave", "mean"], "0", "statistics.wave.mean: got '0'; a number is required"),
         (["statistics", "wav"], {}, "statistics.wav: .*statistics are of columns only"),
         (["splits", "dev"], {}, "splits.dev: .*a split is one of train, val, test"),
+        (["splits"], {}, r"splits: got \[\]; at least one split is required, of train, val, test"),
+        (["statistics", "wave", "mean"], 10**400, "a number that float64 can hold is required"),
+        ([*SHARD, "bytes"], 10**30, f"an integer of at most {2**63 - 1} is required"),
         (["splits", "train", "rows"], 21, "got 21; the rows of a split are the sum of its shards' rows"),
         ([*SHARD, "rows"], 9, "got 9; the rows of a shard are the sum of its row groups' rows"),
         ([*SHARD, "path"], "../secret", "got '../secret'; a path inside the dataset is required"),
@@ -139,6 +140,22 @@ def test_every_key_is_required(stored):
     for path in paths:
         with pytest.raises(InputError, match="is required"):
             parse(changed(stored, path, None), "d")
+
+
+def nested(depth):
+    return {"a": nested(depth - 1)} if depth else 1
+
+
+def test_parameters_may_be_nested_but_not_without_end(stored):
+    # The manifest and its generator are two objects around them.
+    data = changed(stored, ["generator", "parameters"], nested(98))
+    assert parse(data, "d").encode() == data
+    with pytest.raises(InputError, match="objects and arrays are nested at most 100 deep; write it as docs/"):
+        parse(changed(stored, ["generator", "parameters"], nested(99)), "d")
+
+
+def test_a_seed_has_any_number_of_bits(stored):
+    assert parse(changed(stored, ["generator", "seed"], 2**128), "d").generator.seed == 2**128
 
 
 def test_a_dataset_without_statistics_is_accepted(stored):

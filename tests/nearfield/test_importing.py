@@ -439,6 +439,14 @@ def test_the_command_imports_and_its_last_line_trains(old, tmp_path, capsys):
     assert "--out: got" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("shares", ["a,b", "0.8;0.1;0.1", ""])
+def test_shares_that_are_no_numbers_are_refused_with_the_rule(shares, capsys):
+    with pytest.raises(SystemExit):
+        import_npz.main(["all.npz", "--shares", shares])
+    text = f"--shares: got {shares!r}; it must be three numbers, for train, val and test, as in 0.8,0.1,0.1"
+    assert text in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_command_refuses_files_whose_split_it_cannot_tell(old, tmp_path, capsys):
     path = tmp_path / "scenes.npz"
     path.write_bytes(Path(old["val"][0]).read_bytes())

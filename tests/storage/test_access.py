@@ -142,6 +142,9 @@ def test_listing_is_sorted_and_hides_files_being_written(storage):
     assert storage.list("") == ("a", "b", "c")
     assert storage.list("a") == ("x",)
     assert storage.list("nowhere") == storage.list("b") == ()
+    assert (
+        storage.leftovers("") == (".b.123.tmp",) and storage.leftovers("a") == storage.leftovers("no") == ()
+    )
 
 
 def test_existence_is_of_files_and_directories(storage):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 from ristune.data.dataset import Dataset
-from ristune.data.foreign.files import PLAIN_GENERATOR
+from ristune.data.foreign.opening import UNKNOWN
 from ristune.data.manifest import Generator
 from ristune.data.shards import row_bytes
 from ristune.data.writing.source import SPLIT_CODES, Part, Progress, parts
@@ -36,11 +36,11 @@ class Converted:
             shard_rows: the number of samples in a shard; by default what makes about 128 MB.
         """
         self._dataset = dataset
-        self.shuffled = dataset.manifest.generator.name == PLAIN_GENERATOR
+        self.shuffled = dataset.manifest.generator == UNKNOWN
         self._memory = memory
         self._generator = dataset.manifest.generator
         if self.shuffled:
-            self._generator = Generator(PLAIN_GENERATOR, VERSION, {"dataset_id": dataset.dataset_id}, seed)
+            self._generator = Generator(UNKNOWN.name, VERSION, {"dataset_id": dataset.dataset_id}, seed)
         self._seed = seed
         self._parts = parts(
             {name: split.rows for name, split in dataset.manifest.splits.items()}, self.columns, shard_rows

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 from ristune.data.dataset import Dataset
-from ristune.data.foreign.files import GENERATOR, SUFFIX, TABLES
+from ristune.data.foreign.opening import GENERATOR, SUFFIX, TABLES
 from ristune.data.foreign.tensors import metadata_of
 from ristune.data.manifest import SPLITS, UNFINISHED, Shard
 from ristune.data.shards import row_bytes

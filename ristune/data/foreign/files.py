@@ -1,10 +1,7 @@
-"""Parquet that other tools wrote, read as a dataset: slower, unverified, rows in the order they have."""
+"""Rows of Parquet that other tools wrote: slower to read, unverified, every value checked."""
 
-import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,36 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ristune.data.columns import Column, check_columns, id_column
-from ristune.data.foreign.footers import File, no_parquet, open_parquet, read_footer
-from ristune.data.foreign.tensors import column_of, to_numpy
-from ristune.data.manifest import (
-    MANIFEST,
-    PIN,
-    SPLITS,
-    UNFINISHED,
-    Generator,
-    Manifest,
-    RowGroup,
-    Shard,
-    Split,
-    Table,
-)
+from ristune.data.columns import Column
+from ristune.data.foreign.footers import no_parquet, open_parquet, read_footer
+from ristune.data.foreign.tensors import to_numpy
+from ristune.data.manifest import Shard, Table
 from ristune.errors import InputError
 from ristune.storage.access import Storage
-
-SUFFIX = ".parquet"
-TABLES = "tables"
-# Footers read at once: each is little more than the wait for an answer.
-THREADS = 16
-# The key of a file's metadata under which an export keeps what made the dataset.
-GENERATOR = b"ristune.generator"
-# The generator of files that say nothing of what made them.
-PLAIN_GENERATOR = "parquet"
-# The name of row numbers that stand in where no column names rows.
-ROW_ID = "row_id"
-# Measured by benchmarks/foreign.py, the hash of the own format included.
-SLOWDOWN = "2 to 4 times"
 
 
 @dataclass(frozen=True)
@@ -69,54 +42,6 @@ class ForeignTable(Table):
 
 
 Foreign = ForeignShard | ForeignTable
-
-
-def is_foreign(storage: Storage) -> bool:
-    """Whether a directory holds Parquet files in folders named as splits, and nothing of ristune's format."""
-    ours = any(storage.exists(name) for name in (MANIFEST, PIN, UNFINISHED))
-    return not ours and any(_paths(storage, split) for split in SPLITS)
-
-
-def read_foreign(storage: Storage) -> tuple[Manifest, str]:
-    """What a manifest would say, from the footers of the files.
-
-    Args:
-        storage: a directory for which `is_foreign`.
-
-    Returns:
-        The manifest, whose identity covers paths, sizes, columns and footers, and a hint for the user.
-
-    Raises:
-        InputError: a file is no Parquet, files differ in their columns, no column is of use, or the first row
-            of a column is refused.
-    """
-    with ThreadPoolExecutor(THREADS) as executor:
-        files = {
-            split: list(executor.map(partial(read_footer, storage), _paths(storage, split)))
-            for split in SPLITS
-        }
-    everything = [file for split in files.values() for file in split]
-    if not any(file.rows for file in everything):
-        raise InputError(storage.uri, "files without rows", "at least one row is required", "write some rows")
-    _check_alike(storage, everything)
-    columns, left_out = _columns(storage, next(file for file in everything if file.rows))
-    columns, made_up = _with_id(storage, columns, everything)
-    check_columns(columns, storage.uri)
-    id_column(columns, storage.uri)
-    splits, first_id = {}, 0
-    for name, members in files.items():
-        shards = []
-        for file in members:
-            if file.rows:
-                shards.append(ForeignShard(*_described(file), file.footer_sha256, first_id))
-                first_id += file.rows
-        if shards:
-            splits[name] = Split(tuple(shards), sum(shard.rows for shard in shards))
-    tables = {
-        path.removesuffix(SUFFIX).split("/")[1]: _table(storage, path) for path in _paths(storage, TABLES)
-    }
-    generator = _generator(storage, everything[0])
-    return Manifest(columns, tables, generator, splits, {}), _hint(storage.uri, left_out, made_up)
 
 
 def decode_foreign(
@@ -201,100 +126,3 @@ def _values(chunked: Any, column: Column, before: int, where: str) -> NDArray[An
         array[first : first + len(part)] = part
         first += len(part)
     return array
-
-
-def _paths(storage: Storage, folder: str) -> list[str]:
-    return [f"{folder}/{name}" for name in storage.list(folder) if name.endswith(SUFFIX)]
-
-
-def _check_alike(storage: Storage, files: Sequence[File]) -> None:
-    wanted = [(field.name, field.type) for field in files[0].schema]
-    for file in files[1:]:
-        found = [(field.name, field.type) for field in file.schema]
-        if found != wanted:
-            shown = [f"{name}: {kind}" for name, kind in found if (name, kind) not in wanted]
-            rule = f"all files have the columns of {files[0].path}"
-            remedy = "write all of them from one schema"
-            raise InputError(f"{storage.uri}/{file.path}: columns", shown or len(found), rule, remedy)
-
-
-def _columns(storage: Storage, file: File) -> tuple[tuple[Column, ...], list[str]]:
-    """The columns of a file, and its fields that are none, each with its type."""
-    with open_parquet(storage, file) as parquet:
-        first = next(parquet.iter_batches(batch_size=1))
-    columns, left_out = [], []
-    for field in file.schema:
-        where = f"{storage.uri}/{file.path}: column {field.name!r}"
-        column = column_of(field, first.column(field.name), where)
-        if column is None:
-            left_out.append(f"{field.name} ({field.type})")
-        else:
-            columns.append(column)
-    return tuple(columns), left_out
-
-
-def _with_id(
-    storage: Storage, columns: Sequence[Column], files: Sequence[File]
-) -> tuple[tuple[Column, ...], bool]:
-    """The columns with one of role `id`, and whether that had to be made up."""
-    if any(column.role == "id" for column in columns):
-        return tuple(columns), False
-    integers = [column.name for column in columns if column.dtype == "<i8" and not column.shape]
-    named = [name for name in integers if name == "id"] + [name for name in integers if name.endswith("_id")]
-    for name in named:
-        if _unique(storage, files, name):
-            return tuple(
-                Column(c.name, c.dtype, c.shape, c.unit, "id") if c.name == name else c for c in columns
-            ), False
-    name = ROW_ID
-    while any(column.name == name for column in columns):
-        name += "_"
-    return (*columns, Column(name, "<i8", (), "1", "id")), True
-
-
-def _unique(storage: Storage, files: Sequence[File], name: str) -> bool:
-    chunks = []
-    for file in files:
-        with open_parquet(storage, file) as parquet:
-            chunks += parquet.read([name]).column(0).chunks
-    values = pa.chunked_array(chunks, pa.int64())
-    return not values.null_count and len(values.unique()) == len(values)
-
-
-def _table(storage: Storage, path: str) -> ForeignTable:
-    file = read_footer(storage, path)
-    columns, _ = _columns(storage, file)
-    check_columns(columns, f"{storage.uri}/{path}")
-    return ForeignTable(*_described(file), columns, file.footer_sha256)
-
-
-def _described(file: File) -> tuple[str, int, int, str, tuple[RowGroup, ...]]:
-    """What a manifest would say of a file."""
-    groups = [file.footer.row_group(index) for index in range(file.footer.num_row_groups)]
-    kept = tuple(RowGroup(group.num_rows, 0, group.total_byte_size, {}) for group in groups if group.num_rows)
-    return file.path, file.rows, file.bytes, "", kept
-
-
-def _generator(storage: Storage, file: File) -> Generator:
-    stored: Mapping[bytes, bytes] = file.schema.metadata or {}
-    if GENERATOR not in stored:
-        return Generator(PLAIN_GENERATOR, "", {}, 0)
-    try:
-        return Generator(**json.loads(stored[GENERATOR]))
-    except (ValueError, TypeError) as error:
-        rule = f"{GENERATOR.decode()} in the metadata of a file is what `dataset export` wrote"
-        raise InputError(
-            f"{storage.uri}/{file.path}", str(error), rule, "export the dataset again"
-        ) from error
-
-
-def _hint(uri: str, left_out: Sequence[str], made_up: bool) -> str:
-    lines = [
-        f"{uri} was written by other tools: it is decoded {SLOWDOWN} slower than ristune's own format, "
-        "no hash is checked, and its rows must be in random order already",
-    ]
-    if left_out:
-        lines.append(f"left out, since they are no tensors of numbers: {', '.join(left_out)}")
-    if made_up:
-        lines.append("no int64 column `id` or `..._id` has unique values, so rows are numbered anew")
-    return "\n".join([*lines, f"python -m ristune.dataset convert {uri} OUT makes a dataset of it"])

@@ -1,10 +1,10 @@
 """Footers and single columns of Parquet files, read by ranges."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from io import RawIOBase
 from typing import Any
 
@@ -23,7 +23,7 @@ def read_footer(storage: Storage, path: str) -> "File":
     """Read a file's footer, by one request where it is no larger than `TAIL`.
 
     Raises:
-        InputError: it is no Parquet file, or cannot be read.
+        InputError: it is no Parquet file, cannot be read, or two of its columns have one name.
     """
     with storage.open(path) as reader:
         tail = _last(reader, min(TAIL, reader.size))
@@ -36,9 +36,13 @@ def read_footer(storage: Storage, path: str) -> "File":
     try:
         # A footer alone is a file to pyarrow as long as no column is read.
         metadata = pq.read_metadata(pa.BufferReader(MAGIC + footer))
+        schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise no_parquet(f"{storage.uri}/{path}", error) from error
-    return File(path, size, hashlib.sha256(footer).hexdigest(), metadata)
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
+    if twice:
+        raise InputError(f"{storage.uri}/{path}: columns", twice, "a name is used once", "rename one of them")
+    return File(path, size, hashlib.sha256(footer).hexdigest(), metadata, schema)
 
 
 def _last(reader: Reader, count: int) -> bytes:
@@ -76,22 +80,19 @@ class File:
         bytes: its size.
         footer_sha256: the hash of its footer.
         footer: as pyarrow reads it.
+        schema: its fields.
     """
 
     path: str
     bytes: int
     footer_sha256: str
     footer: pq.FileMetaData
+    schema: pa.Schema
 
     @property
     def rows(self) -> int:
         """The number of its rows."""
         return int(self.footer.num_rows)
-
-    @cached_property
-    def schema(self) -> pa.Schema:
-        """Its fields."""
-        return self.footer.schema.to_arrow_schema()
 
 
 class Ranges(RawIOBase):

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ristune.data.columns import Column
+from ristune.data.columns import DTYPES, Column
 from ristune.errors import InputError
 
 # Types of elements; the ones that torch or the format lack become the narrowest that holds them all.
-DTYPES = {
+HOLDERS = {
     pa.bool_(): "|u1",
     pa.uint8(): "|u1",
     pa.int8(): "|i1",
@@ -25,6 +25,8 @@ DTYPES = {
     pa.float32(): "<f4",
     pa.float64(): "<f8",
 }
+# What the metadata of a field may say of its column.
+SAID = ("shape", "dtype", "unit", "role")
 LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 
 
@@ -60,14 +62,19 @@ def column_of(field: Any, first: Any, where: str) -> Column | None:
         is none that a batch can have.
 
     Raises:
-        InputError: the first value holds nulls, lists of several lengths, or another shape than the metadata
-            say.
+        InputError: the metadata say what no column is, or the first value holds nulls, lists of several
+            lengths, or another shape than the metadata say.
     """
-    said = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
-    opaque = isinstance(field.type, pa.FixedSizeBinaryType) and "dtype" in said and "shape" in said
-    if not field.name.isidentifier() or not (opaque or element_type(field.type) in DTYPES):
+    stored = field.metadata or {}
+    opaque = isinstance(field.type, pa.FixedSizeBinaryType) and b"dtype" in stored and b"shape" in stored
+    named = field.name.isascii() and field.name.isidentifier()
+    if not named or not (opaque or element_type(field.type) in HOLDERS):
         return None
-    dtype = said.get("dtype", DTYPES.get(element_type(field.type), ""))
+    said = {key: _said_text(stored[key.encode()], where) for key in SAID if key.encode() in stored}
+    dtype = said.get("dtype", HOLDERS.get(element_type(field.type), ""))
+    if dtype not in DTYPES:
+        rule = f"the dtype in the metadata of a field is one of {', '.join(DTYPES)}"
+        raise InputError(where, dtype, rule, "correct the metadata of the field")
     shape = _said_shape(said, where) if "shape" in said else elements(first[:1], where).shape[1:]
     column = Column(field.name, dtype, shape, said.get("unit", "1"), said.get("role", "input"))
     to_numpy(first[:1], column, where)
@@ -138,6 +145,8 @@ def _length(lists: Any, outer: Any, where: str) -> int:
     if isinstance(lists.type, pa.FixedSizeListType):
         return int(lists.type.list_size)
     lengths = np.diff(lists.offsets.to_numpy())
+    if not lengths.size:
+        return 0
     other = np.flatnonzero(lengths != lengths[0])
     if other.size:
         row = int(other[0]) // int(np.prod(outer, dtype=int))
@@ -167,10 +176,22 @@ def _opaque(values: Any, column: Column, where: str) -> NDArray[Any]:
     return np.frombuffer(values.buffers()[1], column.dtype, count=count, offset=offset)
 
 
+def _said_text(stored: bytes, where: str) -> str:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError as error:
+        rule = f"{', '.join(SAID)} in the metadata of a field are text in UTF-8"
+        raise InputError(where, stored[:40], rule, "correct the metadata of the field") from error
+
+
 def _said_shape(said: dict[str, str], where: str) -> tuple[int, ...]:
+    rule = "the shape in the metadata of a field is a JSON list of integers of at least 1"
+    wrong = InputError(where, said["shape"], rule, "correct the metadata of the field")
     try:
         shape = json.loads(said["shape"])
-        return tuple(int(size) for size in shape)
-    except (ValueError, TypeError) as error:
-        rule = "the shape in the metadata of a field is a JSON list of integers"
-        raise InputError(where, said["shape"], rule, "correct the metadata of the field") from error
+    except (ValueError, RecursionError) as error:
+        raise wrong from error
+    # Of type int and not bool, which is a subclass of it.
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 1 for size in shape):
+        raise wrong
+    return tuple(shape)
