@@ -12,7 +12,7 @@ from ristune.config import Config, build, compose
 from ristune.data.dataset import open_dataset
 from ristune.data.foreign.files import is_foreign
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
-from ristune.data.writing.estimate import Estimate, check_space, estimate, free_bytes
+from ristune.data.writing.estimate import Estimate, check_space, estimate
 from ristune.data.writing.plan import first_difference, make_plan, survey
 from ristune.data.writing.redraw import rewrite_shard
 from ristune.data.writing.source import Simulated
@@ -21,7 +21,6 @@ from ristune.errors import InputError
 from ristune.meter import Meter, duration
 from ristune.overrides import literal
 from ristune.storage.access import Storage, open_storage
-from ristune.storage.local import LocalStorage
 
 EXAMPLES = """\
   python -m ristune.simulate --out data/nearfield
@@ -112,7 +111,7 @@ def _mapper(workers: int, address: str | None) -> Iterator[Mapper]:
 
 
 def _announce(uri: str, expected: Estimate, storage: Storage, workers: int) -> str:
-    free = free_bytes(storage)
+    free = storage.free_bytes()
     space = "" if free is None else f" ({_bytes(free)} are free)"
     by = "1 process" if workers == 1 else f"{workers} processes"
     return (
@@ -147,7 +146,7 @@ def ensure_dataset(config: Config, console: Console) -> None:
     if is_foreign(storage):
         console.print(open_dataset(uri).hint)
     elif not storage.exists(MANIFEST):
-        if not isinstance(storage, LocalStorage):
+        if storage.directory is None:
             rule = "a remote dataset must exist"
             remedy = "correct the URI, or write it there with simulate --out"
             raise InputError("data.uri", storage.uri, rule, remedy)
