@@ -1,5 +1,4 @@
 import re
-import shutil
 
 import pytest
 
@@ -52,7 +51,8 @@ def test_an_interrupted_command_goes_on_when_it_is_given_again(tmp_path, capsys,
 def test_training_simulates_anew_where_no_shard_was_finished(tmp_path):
     uri = tmp_path / "d"
     assert simulate.main([*TOY, "--out", str(uri), *SIZES]) == 0
-    shutil.move(uri / "manifest.json", uri / "unfinished")
+    (uri / "manifest.json").unlink()
+    (uri / "unfinished").write_text('{"plan":{},"token":"0"}')
     sizes = ["simulator.train=128", "simulator.val=64", "simulator.test=64"]
     more = [*TOY, *sizes, f"data.uri={uri}", "training.epochs=1", f"output={tmp_path}"]
     assert train.main([*more, "--out", str(tmp_path / "run")]) == 0

@@ -35,7 +35,7 @@ def test_a_damaged_shard_is_drawn_again_alone(dataset, path, lost):
         (Drawing(2.0), 3, r"generator.parameters.scale: 1\.0 there, 2\.0 asked"),
         (type("Named", (Drawing,), {"name": "other"})(), 3, "generator.name: 'drawing' there, 'other' asked"),
         (type("Newer", (Drawing,), {"version": "2"})(), 3, "generator.version: '1' there, '2' asked"),
-        (type("Less", (Drawing,), {"columns": COLUMNS[1:]})(), 3, "columns.wave: .* there, None asked"),
+        (type("Less", (Drawing,), {"columns": COLUMNS[1:]})(), 3, "columns.wave: .* there, nothing asked"),
     ],
 )
 def test_a_shard_of_another_source_is_refused(dataset, simulator, seed, difference):

@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from ristune.data.columns import Column
 from ristune.data.dataset import Dataset, open_dataset
-from ristune.data.document import canonical_json, parse_json
 from ristune.data.manifest import Generator, Shard
 from ristune.data.shards import encode
 from ristune.data.writing.plan import first_difference, make_plan
@@ -50,9 +49,9 @@ def rewrite_shard(uri: str, source: Source, path: str, progress: Progress | None
 
 
 def _identity(generator: Generator, columns: Sequence[Column]) -> Any:
-    """What must be the same for a shard to be the same, as plain JSON values."""
+    """What must be the same for a shard to be the same."""
     values = {"generator": asdict(generator), "columns": {each.name: asdict(each) for each in columns}}
-    return parse_json(canonical_json(values), "identity").value
+    return values
 
 
 def _find(dataset: Dataset, path: str) -> tuple[Part, Shard]:
