@@ -130,8 +130,8 @@ def _shard(node: Node, columns: Sequence[Column], part: Part) -> Shard:
 
 
 def _moments(node: Node) -> Moments:
-    count, mean, squares, low, high = node.fields("count", "mean", "squares", "min", "max")
-    return Moments(count.integer(1), mean.number(), squares.number(), low.number(), high.number())
+    count, mean, std, low, high = node.fields("count", "mean", "std", "min", "max")
+    return Moments(count.integer(1), mean.number(), std.number(), low.number(), high.number())
 
 
 def _check_rows(part: Part, shard: Shard) -> None:
