@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ristune.data.columns import Column, check_columns, id_column
+from ristune.data.columns import Column, check_columns, check_table_name, id_column
 from ristune.data.foreign.footers import File, no_parquet, open_parquet, read_footer
 from ristune.data.foreign.tensors import column_of, to_numpy
 from ristune.data.manifest import (
@@ -112,9 +112,7 @@ def read_foreign(storage: Storage) -> tuple[Manifest, str]:
                 first_id += file.rows
         if shards:
             splits[name] = Split(tuple(shards), sum(shard.rows for shard in shards))
-    tables = {
-        path.removesuffix(SUFFIX).split("/")[1]: _table(storage, path) for path in _paths(storage, TABLES)
-    }
+    tables = dict(_table(storage, path) for path in _paths(storage, TABLES))
     generator = _generator(storage, everything[0])
     return Manifest(columns, tables, generator, splits, {}), _hint(storage.uri, left_out, made_up)
 
@@ -261,11 +259,13 @@ def _unique(storage: Storage, files: Sequence[File], name: str) -> bool:
     return not values.null_count and len(values.unique()) == len(values)
 
 
-def _table(storage: Storage, path: str) -> ForeignTable:
+def _table(storage: Storage, path: str) -> tuple[str, ForeignTable]:
+    name = path.removesuffix(SUFFIX).split("/")[1]
+    check_table_name(name, f"{storage.uri}/{path}")
     file = read_footer(storage, path)
     columns, _ = _columns(storage, file)
     check_columns(columns, f"{storage.uri}/{path}")
-    return ForeignTable(*_described(file), columns, file.footer_sha256)
+    return name, ForeignTable(*_described(file), columns, file.footer_sha256)
 
 
 def _described(file: File) -> tuple[str, int, int, str, tuple[RowGroup, ...]]:

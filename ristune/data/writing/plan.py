@@ -6,11 +6,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from ristune.data.columns import Column, id_column
+from ristune.data.columns import Column, check_table_name, id_column
 from ristune.data.document import canonical_json, parse_json
-from ristune.data.manifest import MANIFEST, PIN, SCHEMA_VERSION, SPLITS, UNFINISHED, Generator
+from ristune.data.manifest import (
+    MANIFEST,
+    PIN,
+    SCHEMA_VERSION,
+    SPLITS,
+    UNFINISHED,
+    Generator,
+    Manifest,
+    parse,
+)
 from ristune.data.writing.claim import marked_plan, take
-from ristune.data.writing.source import Part, Source, as_columns
+from ristune.data.writing.source import Part, Source, as_columns, as_count
 from ristune.errors import InputError
 from ristune.storage.access import Storage
 
@@ -53,16 +62,22 @@ def make_plan(source: Source) -> Plan:
     """The plan of a source, checked.
 
     Raises:
-        InputError: columns, parameters, seed or parts are refused.
+        InputError: name, version, columns, tables, parameters, seed or parts are refused.
     """
     owner = f"generator {source.name!r}"
+    for field, text in (("name", source.name), ("version", source.version)):
+        if not isinstance(text, str):
+            raise InputError(f"{owner}: {field}", text, "a text is required", "put it in quotes")
     parameters = _check_parameters(owner, source.parameters())
     columns = as_columns(source.columns, owner)
     id_column(columns, owner)
-    if source.seed < 0:
-        raise InputError("seed", source.seed, "a seed is at least 0", "choose another")
-    parts = tuple(source.parts())
-    return Plan(columns, Generator(source.name, source.version, parameters, source.seed), parts)
+    for name, (declared, _) in source.tables().items():
+        check_table_name(name, owner)
+        as_columns(declared, f"{owner}: table {name!r}")
+    generator = Generator(source.name, source.version, parameters, as_count(source.seed, "seed", "a seed"))
+    # What the finished manifest would be refused for is refused before anything is drawn.
+    parse(Manifest(columns, {}, generator, {}, {}).encode(), owner)
+    return Plan(columns, generator, tuple(source.parts()))
 
 
 def record_path(part: Part) -> str:
@@ -158,10 +173,9 @@ def _plan_difference(wanted: Any, stored: Any) -> str:
 def _check_parameters(owner: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(parameters)
     try:
-        canonical_json(values)
+        return dict(plain(values))
     except (TypeError, ValueError) as error:
         rule = f"parameters are a JSON object ({error})"
         raise InputError(
             f"{owner}: parameters", values, rule, "use plain numbers, texts and lists"
         ) from error
-    return values
