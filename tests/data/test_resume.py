@@ -250,6 +250,33 @@ write_dataset(sys.argv[1], Simulated(Slow(), {"train": 20, "val": 6, "test": 3},
 """
 
 
+FULL = """
+import resource, signal, sys
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
+from ristune.errors import InputError
+from tests.data.drawing import Drawing
+
+# The system lets no file grow beyond this: a shard does not fit, all before it does.
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+try:
+    write_dataset(sys.argv[1], Simulated(Drawing(), {"train": 300}, 3, 200))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_shard_that_finds_no_space_is_told_and_leaves_nothing(tmp_path):
+    target = tmp_path / "d"
+    command = [sys.executable, "-c", FULL, str(target)]
+    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    rule = "d/train/00000.parquet: got 'File too large'; a file that can be written is required; free some"
+    assert rule in run.stdout and run.stderr == ""
+    assert sorted(files(target)) == ["tables/codebook.parquet", "unfinished"]
+    write_dataset(str(target), Simulated(Drawing(), {"train": 300}, 3, 200))
+    assert open_dataset(str(target)).rows("train") == 300
+
+
 def test_a_killed_process_is_continued_by_the_next_and_leaves_nothing(tmp_path, whole):
     target = tmp_path / "d"
     command = [sys.executable, "-c", SLOW, str(target)]
