@@ -74,7 +74,7 @@ def test_a_second_writer_is_refused_at_once_and_the_first_is_not_disturbed(tmp_p
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     write_dataset(str(tmp_path / "alone"), Simulated(Drawing(), {"train": 20}, 3, 8))
-    # Of the lock nothing is left either.
+    assert not (tmp_path / "d" / ".writer.tmp").exists()
     assert files(tmp_path / "d") == files(tmp_path / "alone")
 
 
