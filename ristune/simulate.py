@@ -1,5 +1,6 @@
 """Command: draw a dataset with the task's simulator."""
 
+import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from ristune.config import Config, build, compose
 from ristune.data.dataset import open_dataset
 from ristune.data.foreign.opening import is_foreign
 from ristune.data.manifest import MANIFEST, SPLITS, Manifest
-from ristune.data.writing.estimate import Estimate, check_space, estimate, free_bytes
+from ristune.data.writing.estimate import Estimate, check_space, estimate
 from ristune.data.writing.plan import first_difference, make_plan, survey
 from ristune.data.writing.redraw import rewrite_shard
 from ristune.data.writing.source import Simulated
@@ -21,7 +22,6 @@ from ristune.errors import InputError
 from ristune.meter import Meter, duration
 from ristune.overrides import literal
 from ristune.storage.access import Storage, open_storage
-from ristune.storage.local import LocalStorage
 
 EXAMPLES = """\
   python -m ristune.simulate --out data/nearfield
@@ -112,7 +112,7 @@ def _mapper(workers: int, address: str | None) -> Iterator[Mapper]:
 
 
 def _announce(uri: str, expected: Estimate, storage: Storage, workers: int) -> str:
-    free = free_bytes(storage)
+    free = storage.free_bytes()
     space = "" if free is None else f" ({_bytes(free)} are free)"
     by = "1 process" if workers == 1 else f"{workers} processes"
     return (
@@ -147,7 +147,7 @@ def ensure_dataset(config: Config, console: Console) -> None:
     if is_foreign(storage):
         console.print(open_dataset(uri).hint)
     elif not storage.exists(MANIFEST):
-        if not isinstance(storage, LocalStorage):
+        if storage.directory is None:
             rule = "a remote dataset must exist"
             remedy = "correct the URI, or write it there with simulate --out"
             raise InputError("data.uri", storage.uri, rule, remedy)
@@ -165,7 +165,11 @@ def ensure_dataset(config: Config, console: Console) -> None:
             "seed": manifest.generator.seed,
             "rows": {name: split.rows for name, split in manifest.splits.items()},
         }
-        wanted = {"parameters": simulator.parameters(), "seed": simulator.seed, "rows": simulator.sizes}
+        wanted = {
+            "parameters": simulator.parameters(),
+            "seed": simulator.seed,
+            "rows": {name: rows for name, rows in simulator.sizes.items() if rows},
+        }
         difference = first_difference(wanted, stored)
         if difference:
             raise InputError(
@@ -186,9 +190,7 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", metavar="DIR", help="where to write it (default: data.uri)")
     for split in SPLITS:
         parser.add_argument(f"--{split}", type=cli.at_least_one, metavar="N", help=f"samples of {split}")
-    parser.add_argument(
-        "--workers", type=cli.at_least_one, default=1, metavar="W", help="processes (default: 1)"
-    )
+    parser.add_argument("--workers", type=cli.at_least_one, metavar="W", help="processes (default: 1)")
     parser.add_argument(
         "--address", metavar="ADDRESS", help="of a running Ray cluster, or auto (default: this machine)"
     )
@@ -196,9 +198,13 @@ def _main(argv: Sequence[str]) -> int:
         "--shard-rows", type=cli.at_least_one, metavar="N", help="samples in a shard (default: about 128 MiB)"
     )
     parser.add_argument(
-        "--shard", metavar="PATH", help="write only this shard of a dataset again, if the bytes are the same"
+        "--shard",
+        metavar="PATH",
+        help="write only this shard or side table again, if the bytes are the same",
     )
     arguments = parser.parse_intermixed_args(argv)
+    if arguments.shard is not None:
+        _check_alone(arguments)
     sizes = {split: getattr(arguments, split) for split in SPLITS}
     config = cli.configure(arguments, [f"simulator.{k}={v}" for k, v in sizes.items() if v is not None])
     if arguments.show_config:
@@ -208,14 +214,23 @@ def _main(argv: Sequence[str]) -> int:
     uri = arguments.out or config.data.uri
     if arguments.shard is not None:
         shard = rewrite_shard(uri, _source(config), arguments.shard)
-        console.print(f"{uri}/{shard.path}: written again, {shard.rows} samples, sha256 {shard.sha256[:12]}")
+        console.print(f"{uri}/{shard.path}: written again, {shard.rows} rows, sha256 {shard.sha256[:12]}")
         return cli.DONE
-    simulate(config, uri, console, arguments.workers, arguments.address, arguments.shard_rows)
+    simulate(config, uri, console, arguments.workers or 1, arguments.address, arguments.shard_rows)
     again = [text for text in arguments.overrides if not text.startswith(("data.uri=", "simulator"))]
     folders = [part for folder in arguments.config_dir for part in ("--config-dir", folder)]
     command = ["python", "-m", "ristune.train", *again, *folders, f"data.uri={literal(uri)}"]
     console.print(f"train on it: {shlex.join(command)}")
     return cli.DONE
+
+
+def _check_alone(arguments: argparse.Namespace) -> None:
+    """Refuse options that say how a whole dataset is written beside `--shard`."""
+    for name in (*SPLITS, "workers", "address", "shard_rows"):
+        value = getattr(arguments, name)
+        if value is not None:
+            rule = "it is of no effect beside --shard, whose rows the dataset says"
+            raise InputError(f"--{name.replace('_', '-')}", value, rule, "leave out one of the two")
 
 
 if __name__ == "__main__":

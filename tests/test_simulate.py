@@ -1,5 +1,4 @@
 import re
-import shutil
 
 import pytest
 
@@ -52,11 +51,20 @@ def test_an_interrupted_command_goes_on_when_it_is_given_again(tmp_path, capsys,
 def test_training_simulates_anew_where_no_shard_was_finished(tmp_path):
     uri = tmp_path / "d"
     assert simulate.main([*TOY, "--out", str(uri), *SIZES]) == 0
-    shutil.move(uri / "manifest.json", uri / "unfinished")
+    (uri / "manifest.json").unlink()
+    (uri / "unfinished").write_text('{"plan":{},"token":"0"}')
     sizes = ["simulator.train=128", "simulator.val=64", "simulator.test=64"]
     more = [*TOY, *sizes, f"data.uri={uri}", "training.epochs=1", f"output={tmp_path}"]
     assert train.main([*more, "--out", str(tmp_path / "run")]) == 0
     assert not (uri / "unfinished").exists()
+
+
+def test_a_split_of_no_samples_is_the_same_as_none(tmp_path):
+    uri = tmp_path / "d"
+    sizes = ["simulator.train=128", "simulator.val=64", "simulator.test=0"]
+    assert simulate.main([*TOY, "--out", str(uri), *sizes]) == 0
+    more = [*TOY, *sizes, f"data.uri={uri}", "training.epochs=1", f"output={tmp_path}"]
+    assert train.main([*more, "--out", str(tmp_path / "run")]) == 0
 
 
 def test_a_dataset_is_never_overwritten(tmp_path, capsys):
@@ -87,8 +95,16 @@ def test_one_shard_is_drawn_again_alone(tmp_path, capsys):
     assert simulate.main([*again, "simulator.noise=0.2"]) == 2
     assert "generator.parameters.noise: 0.1 there, 0.2 asked" in capsys.readouterr().err
     assert simulate.main(again) == 0
-    assert "train/00001.parquet: written again, 50 samples" in capsys.readouterr().out
+    assert "train/00001.parquet: written again, 50 rows" in capsys.readouterr().out
     assert files(uri) == before
+
+
+@pytest.mark.parametrize("option", ["--train", "--val", "--test", "--workers", "--shard-rows", "--address"])
+def test_one_shard_alone_has_no_options_of_a_whole_dataset(tmp_path, capsys, option):
+    command = [*TOY, "--out", str(tmp_path / "d"), "--shard", "train/00001.parquet", option, "1"]
+    assert simulate.main(command) == 2
+    assert f"{option}: got " in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize("workers", ["0", "two"])

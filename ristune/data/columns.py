@@ -29,15 +29,42 @@ def check_columns(columns: Sequence["Column"], owner: str) -> None:
         raise InputError(f"{owner}: columns", names, "at least one column is required", "declare one")
     for column in columns:
         where = f"{owner}: column {column.name!r}"
-        if not (column.name.isascii() and column.name.isidentifier()):
-            rule = "a column is named by an ASCII identifier"
-            raise InputError(where, column.name, rule, "use letters, digits and underscores")
+        check_identifier(column.name, "a column", where)
         if names.count(column.name) > 1:
             raise InputError(where, names.count(column.name), "a name is used once", "rename one of them")
         if column.dtype not in DTYPES:
             raise InputError(where, column.dtype, f"dtype must be one of {', '.join(DTYPES)}", "convert it")
         if any(size < 1 for size in column.shape):
             raise InputError(where, column.shape, "every dimension is at least 1", "correct the shape")
+
+
+def check_identifier(name: str, kind: str, where: str) -> None:
+    """Refuse a name that is no ASCII identifier: it becomes a part of a path, or a key of other languages.
+
+    Args:
+        name: the name.
+        kind: what it names, in words.
+        where: what it names, as it is to be named in errors.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
+        rule = f"{kind} is named by an ASCII identifier"
+        raise InputError(where, name, rule, "use letters, digits and underscores")
+
+
+def check_table_name(name: str, owner: str) -> None:
+    """Refuse a side table's name that is no ASCII identifier: its file is called by it.
+
+    Args:
+        name: the name.
+        owner: what the table belongs to, as it is to be named in errors.
+
+    Raises:
+        InputError: it is none.
+    """
+    check_identifier(name, "a table", f"{owner}: table {name!r}")
 
 
 def id_column(columns: Sequence["Column"], owner: str) -> "Column":

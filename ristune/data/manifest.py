@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from ristune.data.columns import Column, check_columns, id_column
+from ristune.data.columns import Column, check_columns, check_table_name, id_column
 from ristune.data.document import Node, canonical_json, parse_json
 from ristune.errors import InputError
 
@@ -194,6 +194,8 @@ def parse(data: bytes, uri: str) -> Manifest:
     for name, node in splits.members().items():
         if name not in SPLITS:
             raise node.error(f"a split is one of {', '.join(SPLITS)}")
+    for name in tables.members():
+        check_table_name(name, document)
     manifest = Manifest(
         columns=sample,
         tables={name: _table(node) for name, node in tables.members().items()},

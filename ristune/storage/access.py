@@ -84,7 +84,11 @@ class Storage(Protocol):
         """
 
     def write_atomic(self, path: str, data: bytes | memoryview) -> None:
-        """Write or replace a file: a reader sees the old one or the new one whole, also after a crash."""
+        """Write or replace a file: a reader sees the old one or the new one whole, also after a crash.
+
+        Raises:
+            InputError: it cannot be written, for want of space or of permission; nothing of it is left.
+        """
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or directory."""
@@ -97,6 +101,16 @@ class Storage(Protocol):
 
     def remove_tree(self, path: str) -> None:
         """Remove a file, or a directory and all below it; nothing there is no error."""
+
+    @property
+    def directory(self) -> Path | None:
+        """The root as a local directory; None where it is none."""
+
+    def free_bytes(self) -> int | None:
+        """Free space on the disk, also where the root does not exist yet; None where nobody knows."""
+
+    def remove_temporaries(self) -> None:
+        """Remove what writers that were killed have left half written; nobody else may be writing."""
 
     def ensure_writable(self) -> None:
         """Make the root if need be and write to it once.

@@ -12,6 +12,8 @@ from ristune.errors import InputError
 
 # Names of files still being written; `list` does not show them.
 TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".", ".tmp"
+# Held by who writes to a directory; named as a temporary file, so that `list` does not show it.
+WRITER_LOCK = f"{TEMPORARY_PREFIX}writer{TEMPORARY_SUFFIX}"
 _UNREADABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
@@ -97,19 +99,12 @@ class LocalStorage:
 
     def write_atomic(self, path: str, data: bytes | memoryview) -> None:
         """Write to a temporary name, flush to the disk, rename; see `Storage.write_atomic`."""
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}.{uuid4().hex}{TEMPORARY_SUFFIX}")
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_directory(target.parent)
+            _replace(self.root / path, data)
+        except OSError as error:
+            rule = "a file that can be written is required"
+            remedy = "free some space, correct the permissions, or choose another directory"
+            raise InputError(str(self.root / path), error.strerror, rule, remedy) from error
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or directory."""
@@ -131,6 +126,22 @@ class LocalStorage:
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+
+    @property
+    def directory(self) -> Path:
+        """The root."""
+        return self.root
+
+    def free_bytes(self) -> int:
+        """Free space on the disk; see `Storage.free_bytes`."""
+        there = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+        return shutil.disk_usage(there).free
+
+    def remove_temporaries(self) -> None:
+        """Remove temporary files, the writer's lock excepted; see `Storage.remove_temporaries`."""
+        for path in self.root.rglob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
+            if path.name != WRITER_LOCK:
+                path.unlink(missing_ok=True)
 
     def ensure_writable(self) -> None:
         """Make the root if need be and write to it once; see `Storage.ensure_writable`."""
@@ -166,6 +177,21 @@ def _names(directory: Path) -> list[str]:
 
 def _is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
+def _replace(target: Path, data: bytes | memoryview) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}.{uuid4().hex}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -174,6 +174,18 @@ class ObjectStorage:
 
         self._connection.run(path, remove, writing=True)
 
+    @property
+    def directory(self) -> None:
+        """None: no process has it as a directory."""
+        return None
+
+    def free_bytes(self) -> None:
+        """None: a store does not say."""
+        return None
+
+    def remove_temporaries(self) -> None:
+        """Nothing: an object is there whole or not at all."""
+
     def ensure_writable(self) -> None:
         """Write an object and remove it; see `Storage.ensure_writable`."""
         self.write_atomic(PROBE, b"0")

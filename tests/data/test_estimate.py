@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ristune.data.writing import estimate as module
-from ristune.data.writing.estimate import check_space, estimate, free_bytes
+from ristune.data.writing.estimate import check_space, estimate
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
@@ -64,7 +64,7 @@ def test_the_free_space_is_that_of_the_disk_also_below_folders_that_do_not_exist
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     storage = open_storage(str(tmp_path / "a" / "b"))
-    assert free_bytes(storage) == 30
+    assert storage.free_bytes() == 30
     assert asked == [tmp_path]
     check_space(storage, 30)
     rule = "space at .*/a/b: got '3e-08 GB'; the dataset takes 3.1e-08 GB, which must be free"

@@ -186,6 +186,15 @@ def test_integers_and_truth_values_take_the_narrowest_type_that_holds_them(tmp_p
     assert all(dataset.split("train")[name].tolist() == [0, 1] for name in kinds)
 
 
+def test_a_side_table_whose_name_is_no_identifier_is_refused_by_its_file(tmp_path):
+    lay(tmp_path)
+    (tmp_path / "tables").mkdir()
+    by_polars(tmp_path / "tables" / "two-words.parquet", values(3))
+    rule = "tables/two-words.parquet: table 'two-words': got 'two-words'; a table is named by an ASCII"
+    with pytest.raises(InputError, match=rule):
+        open_dataset(str(tmp_path))
+
+
 def test_columns_that_are_no_numbers_are_left_out_and_named(tmp_path):
     day = datetime.date(2000, 1, 1)
     dataset = open_dataset(write_one(tmp_path, x=[1.0], text=["a"], day=[day], **{"a b": [1]}))

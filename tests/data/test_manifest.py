@@ -103,6 +103,7 @@ GROUP = [*SHARD, "row_groups", 0]
         (["generator", "seed"], True, "generator.seed: got True; an integer of at least 0"),
         (["generator", "parameters"], [], "generator.parameters: .*a JSON object is required"),
         (["statistics", "wave", "mean"], "0", "statistics.wave.mean: got '0'; a number is required"),
+        (["tables", "../x"], {}, "table '../x': got '../x'; a table is named by an ASCII identifier"),
         (["statistics", "wav"], {}, "statistics.wav: .*statistics are of columns only"),
         (["splits", "dev"], {}, "splits.dev: .*a split is one of train, val, test"),
         (["splits"], {}, r"splits: got \[\]; at least one split is required, of train, val, test"),

@@ -128,14 +128,16 @@ def test_another_release_of_pyarrow_writes_another_dataset(tmp_path, monkeypatch
         write_dataset(str(tmp_path / "d"), SOURCE)
 
 
-@pytest.mark.parametrize("marker", [None, b""])
-def test_where_no_shard_is_finished_another_dataset_may_be_written(tmp_path, marker):
+def test_where_no_shard_is_finished_another_dataset_may_be_written(tmp_path):
     target = tmp_path / "d"
     interrupt(target, 0)
-    if marker is not None:
-        (target / "unfinished").write_bytes(marker)
     (target / "train").mkdir()
-    (target / "train" / "00007.parquet").write_bytes(b"never recorded")
+    for name in ("train/00007.parquet", "tables/old.parquet", "manifest.sha256"):
+        (target / name).write_bytes(b"never recorded")
+    other = Simulated(Interrupted(0, KeyboardInterrupt), {"train": 3}, 1, 8)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(str(target), other)
+    assert sorted(files(target)) == ["tables/codebook.parquet", "unfinished"]
     write_dataset(str(target), Simulated(Drawing(), {"train": 3}, 1, 8))
     assert sorted(files(target)) == [
         "manifest.json",
@@ -144,6 +146,19 @@ def test_where_no_shard_is_finished_another_dataset_may_be_written(tmp_path, mar
         "train/00000.parquet",
     ]
     assert open_dataset(str(target)).rows("train") == 3
+
+
+@pytest.mark.parametrize(
+    "mark", [b"", b"todo: tidy up", b"export", b'{"plan":1,"token":"0"}', b'{"done":[]}']
+)
+def test_a_file_called_unfinished_that_no_writer_left_protects_what_lies_beside_it(tmp_path, mark):
+    for name, data in {"unfinished": mark, "train/photo.jpg": b"precious"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    before = files(tmp_path)
+    with pytest.raises(InputError, match="'unfinished' there is not what a writer of datasets leaves"):
+        write_dataset(str(tmp_path), SOURCE)
+    assert files(tmp_path) == before
 
 
 def test_a_writer_killed_in_its_last_step_is_finished_by_the_same_call(tmp_path, whole):
@@ -216,7 +231,7 @@ def test_a_source_that_gives_another_number_of_rows_is_refused(tmp_path):
 def test_a_process_that_does_not_see_the_dataset_writes_nothing(tmp_path):
     rule = "must be seen by every process and machine that writes to it; choose a folder"
     with pytest.raises(InputError, match=rule):
-        write_part(str(tmp_path / "elsewhere"), SOURCE, Part("train", 0, 8), None)
+        write_part(str(tmp_path / "elsewhere"), SOURCE, "0", Part("train", 0, 8), None)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -233,6 +248,33 @@ class Slow(Drawing):
 
 write_dataset(sys.argv[1], Simulated(Slow(), {"train": 20, "val": 6, "test": 3}, 3, 8))
 """
+
+
+FULL = """
+import resource, signal, sys
+from ristune.data.writing.source import Simulated
+from ristune.data.writing.writer import write_dataset
+from ristune.errors import InputError
+from tests.data.drawing import Drawing
+
+# The system lets no file grow beyond this: a shard does not fit, all before it does.
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+try:
+    write_dataset(sys.argv[1], Simulated(Drawing(), {"train": 300}, 3, 200))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_shard_that_finds_no_space_is_told_and_leaves_nothing(tmp_path):
+    target = tmp_path / "d"
+    command = [sys.executable, "-c", FULL, str(target)]
+    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    rule = "d/train/00000.parquet: got 'File too large'; a file that can be written is required; free some"
+    assert rule in run.stdout and run.stderr == ""
+    assert sorted(files(target)) == ["tables/codebook.parquet", "unfinished"]
+    write_dataset(str(target), Simulated(Drawing(), {"train": 300}, 3, 200))
+    assert open_dataset(str(target)).rows("train") == 300
 
 
 def test_a_killed_process_is_continued_by_the_next_and_leaves_nothing(tmp_path, whole):

@@ -63,6 +63,25 @@ def test_a_draw_unlike_the_first_is_refused_and_never_converted(monkeypatch, cha
         Simulated(Changing(change), {"train": 6}, 0).arrays(Part("train", 0, 6))
 
 
+@pytest.mark.parametrize(
+    ("drawn", "rule"),
+    [
+        (None, "draw: got 'NoneType'; draw returns one array for each column, by name"),
+        ([1, 2], "draw: got 'list'; draw returns one array"),
+        ({"power": [1.0, 2.0]}, "column 'power': got 'list'; a numpy array is required"),
+        ({"power": None}, "column 'power': got 'NoneType'; a numpy array is required"),
+        ({"power": np.array(1.0)}, "column 'power': got .*2 rows were asked for"),
+    ],
+)
+def test_what_is_drawn_must_be_arrays_by_name(drawn, rule):
+    class Wrong(Drawing):
+        def draw(self, rows, rng):
+            return drawn
+
+    with pytest.raises(InputError, match=f"train/00000.parquet: {rule}"):
+        Simulated(Wrong(), {"train": 2}, 0).arrays(Part("train", 0, 2))
+
+
 def test_samples_are_drawn_on_one_core():
     seen = []
 

@@ -95,7 +95,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(storage, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    rule = "root/x: got 'No space left on device'; a file that can be written is required; free some space"
+    with pytest.raises(InputError, match=rule):
         storage.write_atomic("x", b"new")
     assert storage.read("x") == b"old"
     assert os.listdir(storage.uri) == ["x"]

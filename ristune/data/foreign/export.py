@@ -16,6 +16,7 @@ from ristune.data.foreign.opening import GENERATOR, SUFFIX, TABLES
 from ristune.data.foreign.tensors import metadata_of
 from ristune.data.manifest import SPLITS, UNFINISHED, Shard
 from ristune.data.shards import row_bytes
+from ristune.data.writing.claim import sole_writer
 from ristune.errors import InputError
 from ristune.storage.access import Storage, open_storage
 
@@ -39,10 +40,16 @@ def export(dataset: Dataset, uri: str, progress: Callable[[int], None] | None = 
         The bytes written.
 
     Raises:
-        InputError: the directory holds something else or cannot be written to, or a shard is damaged.
+        InputError: the directory holds something else or cannot be written to, another process writes to
+            it, or a shard is damaged.
     """
     storage = open_storage(uri)
     storage.ensure_writable()
+    with sole_writer(storage):
+        return _export(dataset, storage, progress)
+
+
+def _export(dataset: Dataset, storage: Storage, progress: Callable[[int], None] | None) -> int:
     _claim(storage)
     generator = json.dumps(asdict(dataset.manifest.generator), allow_nan=False)
     size = 0

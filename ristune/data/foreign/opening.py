@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from pyarrow import Field
 
-from ristune.data.columns import Column, check_columns, id_column
+from ristune.data.columns import Column, check_columns, check_table_name, id_column
 from ristune.data.document import parse_json
 from ristune.data.foreign.files import ForeignShard, ForeignTable
 from ristune.data.foreign.footers import File, open_parquet, read_footer
@@ -178,6 +178,7 @@ def _unique(storage: Storage, files: Sequence[File], column: Column) -> bool:
 
 def _table(storage: Storage, path: str) -> tuple[ForeignTable | None, list[str]]:
     """A side table, none where no column is of use, and what of it is left out."""
+    check_table_name(path.removesuffix(SUFFIX).split("/")[1], f"{storage.uri}/{path}")
     file = read_footer(storage, path)
     columns, left_out = _columns(storage, file)
     if not columns:

@@ -1,6 +1,5 @@
 """What a dataset will take, told from a few samples before it is written."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,6 @@ from ristune.data.shards import encode, row_bytes
 from ristune.data.writing.source import DRAWN_ROWS, Part, Simulated, as_columns
 from ristune.errors import InputError
 from ristune.storage.access import Storage
-from ristune.storage.local import LocalStorage
 
 # Samples of the first trial, and how many times as many the next has.
 FIRST_ROWS, GROWTH = 8, 4
@@ -67,14 +65,6 @@ def estimate(source: Simulated, parts: Sequence[Part]) -> Estimate:
     return Estimate(samples, len(parts), size / samples, size, seconds / rows)
 
 
-def free_bytes(storage: Storage) -> int | None:
-    """Free space on the disk of a local directory, which need not exist yet; None of an object store."""
-    if not isinstance(storage, LocalStorage):
-        return None
-    there = next(folder for folder in (storage.root, *storage.root.parents) if folder.exists())
-    return shutil.disk_usage(there).free
-
-
 def check_space(storage: Storage, size: int) -> None:
     """Refuse what would fill a local disk.
 
@@ -85,7 +75,7 @@ def check_space(storage: Storage, size: int) -> None:
     Raises:
         InputError: so much is not free.
     """
-    free = free_bytes(storage)
+    free = storage.free_bytes()
     if free is not None and free < size:
         rule = f"the dataset takes {size / 1e9:.3g} GB, which must be free on the disk"
         remedy = "free some space, choose another place, or write fewer samples"

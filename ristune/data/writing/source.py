@@ -94,11 +94,26 @@ def as_columns(declared: Sequence[ColumnLike], owner: str) -> tuple[Column, ...]
     Raises:
         InputError: the format cannot hold them.
     """
-    columns = tuple(
-        Column(each.name, each.dtype, tuple(each.shape), each.unit, each.role) for each in declared
-    )
+    columns = tuple(_column(each, f"{owner}: column {each.name!r}") for each in declared)
     check_columns(columns, owner)
     return columns
+
+
+def as_count(value: Any, name: str, kind: str, minimum: int = 0) -> int:
+    """A number of any integer type as a plain one, which JSON can hold.
+
+    Args:
+        value: the number.
+        name: where it was given, as it is to be named in errors.
+        kind: what it is, in words.
+        minimum: the least it may be.
+
+    Raises:
+        InputError: it is no integer, or is below the minimum.
+    """
+    if isinstance(value, (int, np.integer)) and value >= minimum:
+        return int(value)
+    raise InputError(name, value, f"{kind} is an integer of at least {minimum}", "correct it")
 
 
 def parts(
@@ -120,18 +135,16 @@ def parts(
     for name, rows in sizes.items():
         if name not in SPLITS:
             raise InputError("sizes", name, f"a split is one of {', '.join(SPLITS)}", "correct the name")
-        if rows < 0:
-            raise InputError(f"sizes.{name}", rows, "a number of samples is at least 0", "correct it")
+        as_count(rows, f"sizes.{name}", "a number of samples")
     if not any(sizes.values()):
         raise InputError("sizes", dict(sizes), "at least one sample is required", "ask for some")
     if shard_rows is None:
         shard_rows = max(1, SHARD_BYTES // row_bytes(as_columns(columns, "sample")))
-    if shard_rows < 1:
-        raise InputError("shard_rows", shard_rows, "a shard has at least one sample", "raise it")
+    step = as_count(shard_rows, "shard_rows", "the number of samples in a shard", 1)
     return tuple(
-        Part(split, index, min(shard_rows, sizes[split] - first))
+        Part(split, index, min(step, int(sizes[split]) - first))
         for split in SPLITS
-        for index, first in enumerate(range(0, sizes.get(split, 0), shard_rows))
+        for index, first in enumerate(range(0, sizes.get(split, 0), step))
     )
 
 
@@ -203,7 +216,7 @@ class Simulated:
         with threadpool_limits(1):
             for first in range(0, part.rows, DRAWN_ROWS):
                 count = min(DRAWN_ROWS, part.rows - first)
-                block = self.simulator.draw(count, rng)
+                block = _check_drawn(part, self.simulator.draw(count, rng))
                 if not arrays:
                     # In place: a list of blocks would be held twice while it is joined.
                     arrays = {
@@ -216,6 +229,37 @@ class Simulated:
                 if progress is not None:
                     progress(count)
         return arrays
+
+
+def _column(declared: ColumnLike, owner: str) -> Column:
+    """One declared column in the plain types that JSON holds."""
+    # Annotations say what is meant; a user's own class may hold anything.
+    dtype: Any = declared.dtype
+    shape: Any = declared.shape
+    for part, text in (("name", declared.name), ("unit", declared.unit), ("role", declared.role)):
+        if not isinstance(text, str):
+            rule = "name, unit and role of a column are texts"
+            raise InputError(f"{owner}: {part}", text, rule, "put it in quotes; a number has the unit '1'")
+    if isinstance(dtype, (np.dtype, type)):
+        dtype = np.dtype(dtype).str
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        rule = "the shape of one row is a sequence of integers, empty for a scalar"
+        raise InputError(f"{owner}: shape", shape, rule, "write it as a list")
+    sizes = tuple(as_count(size, f"{owner}: shape", "every dimension", 1) for size in shape)
+    return Column(declared.name, dtype, sizes, declared.unit, declared.role)
+
+
+def _check_drawn(part: Part, block: Any) -> Mapping[str, NDArray[Any]]:
+    """Refuse what a simulator draws if it is no arrays by name."""
+    remedy = "correct the simulator's draw"
+    if not isinstance(block, Mapping):
+        rule = "draw returns one array for each column, by name"
+        raise InputError(f"{part.path}: draw", type(block).__name__, rule, remedy)
+    for name, array in block.items():
+        if not isinstance(array, np.ndarray):
+            rule = "a numpy array is required, of the column's dtype"
+            raise InputError(f"{part.path}: column {name!r}", type(array).__name__, rule, remedy)
+    return block
 
 
 def _check_block(

@@ -13,6 +13,8 @@ from ristune.data.manifest import Statistics
 
 # Elements taken to float64 at a time: 8 MB, whatever the size of the column.
 BLOCK = 2**20
+# Squares of numbers beyond these would overflow or vanish.
+SMALL, LARGE = 1e-100, 1e100
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,14 @@ class Moments:
     Attributes:
         count: how many.
         mean: their mean.
-        squares: the sum of squared deviations from that mean.
+        std: the standard deviation from that mean, of the population.
         min: the smallest.
         max: the largest.
     """
 
     count: int
     mean: float
-    squares: float
+    std: float
     min: float
     max: float
 
@@ -48,17 +50,17 @@ def moments(array: NDArray[Any]) -> Moments:
 def merge(a: Moments, b: Moments) -> Moments:
     """The moments of two sets of numbers together.
 
-    The update of Chan, Golub and LeVeque: sums of squares would cancel where the mean is large.
+    The update of Chan, Golub and LeVeque: sums of squares would cancel where the mean is large. It is of
+    standard deviations, for squares are beyond the range of numbers where these are not.
     """
     count = a.count + b.count
-    delta = b.mean - a.mean
-    return Moments(
-        count=count,
-        mean=a.mean + delta * b.count / count,
-        squares=a.squares + b.squares + delta**2 * a.count * b.count / count,
-        min=min(a.min, b.min),
-        max=max(a.max, b.max),
-    )
+    of_a, of_b = a.count / count, b.count / count
+    low, high = min(a.min, b.min), max(a.max, b.max)
+    # A whole difference may be beyond the range of numbers.
+    half = b.mean / 2 - a.mean / 2
+    within = math.hypot(a.std * math.sqrt(of_a), b.std * math.sqrt(of_b))
+    std = math.hypot(within, 2 * math.sqrt(of_a * of_b) * half)
+    return Moments(count, a.mean + half * of_b + half * of_b, _bounded(std, low, high), low, high)
 
 
 def summarise(parts: Iterable[Moments]) -> Statistics:
@@ -68,10 +70,21 @@ def summarise(parts: Iterable[Moments]) -> Statistics:
         parts: at least one; their order decides the last bits.
     """
     total = reduce(merge, parts)
-    return Statistics(total.mean, math.sqrt(total.squares / total.count), total.min, total.max)
+    return Statistics(total.mean, total.std, total.min, total.max)
 
 
 def _block_moments(block: NDArray[np.float64]) -> Moments:
-    mean = float(block.mean())
-    squares = float(np.square(block - mean).sum())
-    return Moments(block.size, mean, squares, float(block.min()), float(block.max()))
+    low, high = float(block.min()), float(block.max())
+    largest = max(abs(low), abs(high))
+    # By a power of two, which changes no digit.
+    exponent = 0 if SMALL < largest < LARGE else math.frexp(largest)[1]
+    scaled = np.ldexp(block, -exponent) if exponent else block
+    mean = float(scaled.mean())
+    std = math.sqrt(float(np.square(scaled - mean).mean()))
+    std = _bounded(std, math.ldexp(low, -exponent), math.ldexp(high, -exponent))
+    return Moments(block.size, math.ldexp(mean, exponent), math.ldexp(std, exponent), low, high)
+
+
+def _bounded(std: float, low: float, high: float) -> float:
+    """A deviation is at most half the range: the last digit must not lead beyond the range of numbers."""
+    return min(std, high / 2 - low / 2)

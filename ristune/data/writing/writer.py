@@ -17,13 +17,13 @@ from ristune.data.manifest import (
     pin,
 )
 from ristune.data.shards import encode
+from ristune.data.writing.claim import check_ours, sole_writer, take
 from ristune.data.writing.ids import SeenIds
 from ristune.data.writing.plan import RECORDS, Plan, begin, make_plan, survey
 from ristune.data.writing.source import Part, Progress, Source, as_columns
 from ristune.data.writing.statistics import summarise
 from ristune.data.writing.written import Record, recall_part, write_part
 from ristune.storage.access import Storage, open_storage
-from ristune.storage.local import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, LocalStorage
 
 Result = TypeVar("Result")
 
@@ -74,18 +74,31 @@ def write_dataset(
 
     Raises:
         InputError: the source is refused, the directory cannot be written to, holds finished shards of
-            another dataset or something else, the source gives what it does not declare, a value is not
-            finite, or an id occurs twice.
+            another dataset or something else, another process writes to it, the source gives what it does
+            not declare, a value is not finite, or an id occurs twice.
     """
     plan = make_plan(source)
     storage = open_storage(uri)
     storage.ensure_writable()
-    recorded = survey(storage, plan)
-    if storage.exists(MANIFEST):
+    with sole_writer(storage):
+        recorded = survey(storage, plan)
+        if not storage.exists(MANIFEST):
+            token = take(storage, plan.value) if recorded else begin(storage, plan)
+            _write(storage, source, plan, recorded, token, mapper, progress)
         return _clear_up(storage)
-    if not recorded:
-        begin(storage, plan)
-    _remove_temporaries(storage)
+
+
+def _write(
+    storage: Storage,
+    source: Source,
+    plan: Plan,
+    recorded: Sequence[Part],
+    token: str,
+    mapper: Mapper,
+    progress: Progress | None,
+) -> None:
+    """Write what is not recorded yet, and the manifest, to a place that is this writer's."""
+    storage.remove_temporaries()
     tables = {name: _write_table(storage, source, name) for name in sorted(source.tables())}
     records: dict[Part, Record] = {}
     seen = SeenIds(storage.uri)
@@ -95,15 +108,16 @@ def write_dataset(
             seen.add(record.part.split, ids)
             records[record.part] = record
     missing = [part for part in plan.parts if part not in records]
-    for record, ids in mapper(partial(write_part, storage.uri, source), missing, progress):
+    for record, ids in mapper(partial(write_part, storage.uri, source, token), missing, progress):
         seen.add(record.part.split, ids)
         records[record.part] = record
     manifest = _manifest(plan, tables, [records[part] for part in plan.parts])
     stored = manifest.encode()
     checked = parse(stored, storage.uri)
+    check_ours(storage, token)
     storage.write_atomic(PIN, pin(checked.dataset_id))
+    check_ours(storage, token)
     storage.write_atomic(MANIFEST, stored)
-    return _clear_up(storage)
 
 
 def _manifest(plan: Plan, tables: Mapping[str, Table], records: Sequence[Record]) -> Manifest:
@@ -125,19 +139,12 @@ def _manifest(plan: Plan, tables: Mapping[str, Table], records: Sequence[Record]
 
 def _clear_up(storage: Storage) -> Manifest:
     """Remove what only an unfinished dataset has; read back what is there."""
-    _remove_temporaries(storage)
+    storage.remove_temporaries()
     storage.remove_tree(RECORDS)
     storage.remove_tree(UNFINISHED)
     manifest = parse(storage.read(MANIFEST), storage.uri)
     check_pin(manifest, storage.read(PIN), storage.uri)
     return manifest
-
-
-def _remove_temporaries(storage: Storage) -> None:
-    """Remove files that a process was killed in the middle of; object stores have none."""
-    if isinstance(storage, LocalStorage):
-        for path in storage.root.rglob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
-            path.unlink(missing_ok=True)
 
 
 def _write_table(storage: Storage, source: Source, name: str) -> Table:

@@ -8,8 +8,9 @@ import numpy as np
 
 from ristune.data.columns import Column, id_column
 from ristune.data.document import Node, canonical_json, parse_json
-from ristune.data.manifest import UNFINISHED, Generator, Manifest, Shard, parse
+from ristune.data.manifest import Generator, Manifest, Shard, parse
 from ristune.data.shards import decode, encode
+from ristune.data.writing.claim import check_ours
 from ristune.data.writing.ids import Ids, check_unique
 from ristune.data.writing.plan import record_path
 from ristune.data.writing.source import Part, Progress, Source, as_columns
@@ -38,12 +39,15 @@ class Record:
         return canonical_json({"shard": asdict(self.shard), "moments": found})
 
 
-def write_part(uri: str, source: Source, part: Part, progress: Progress | None) -> tuple[Record, Ids]:
+def write_part(
+    uri: str, source: Source, token: str, part: Part, progress: Progress | None
+) -> tuple[Record, Ids]:
     """Write one shard and then its record; it depends on no other shard.
 
     Args:
         uri: the dataset, marked as unfinished.
         source: where the samples come from.
+        token: of the writer that marked it.
         part: the shard.
         progress: called with the number of samples whenever so many more are there.
 
@@ -51,13 +55,11 @@ def write_part(uri: str, source: Source, part: Part, progress: Progress | None) 
         The record, and the ids of the rows, sorted, [rows], int64.
 
     Raises:
-        InputError: the source gives what it does not declare, a value is not finite, an id repeats, or the
-            dataset is not there as this machine sees it.
+        InputError: the source gives what it does not declare, a value is not finite, an id repeats,
+            another writer has taken the place, or the dataset is not there as this machine sees it.
     """
     storage = open_storage(uri)
-    if not storage.exists(UNFINISHED):
-        rule = "the dataset that is being written must be seen by every process and machine that writes to it"
-        raise InputError("uri", storage.uri, rule, "choose a folder that all of them share")
+    check_ours(storage, token)
     columns = as_columns(source.columns, part.path)
     arrays = source.arrays(part, progress)
     data, shard = encode(part.path, columns, arrays)
@@ -65,7 +67,10 @@ def write_part(uri: str, source: Source, part: Part, progress: Progress | None) 
     ids: Ids = np.sort(arrays[id_column(columns, part.path).name])
     check_unique(storage.uri, part.split, part.path, ids)
     record = Record(part, shard, {name: moments(arrays[name]) for name in _summarised(columns)})
+    # Drawing took its time: by now another writer may have finished a dataset here.
+    check_ours(storage, token)
     storage.write_atomic(part.path, data)
+    check_ours(storage, token)
     storage.write_atomic(record_path(part), record.encode())
     return record, ids
 
@@ -125,8 +130,8 @@ def _shard(node: Node, columns: Sequence[Column], part: Part) -> Shard:
 
 
 def _moments(node: Node) -> Moments:
-    count, mean, squares, low, high = node.fields("count", "mean", "squares", "min", "max")
-    return Moments(count.integer(1), mean.number(), squares.number(), low.number(), high.number())
+    count, mean, std, low, high = node.fields("count", "mean", "std", "min", "max")
+    return Moments(count.integer(1), mean.number(), std.number(), low.number(), high.number())
 
 
 def _check_rows(part: Part, shard: Shard) -> None:
