@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ristune.data.columns import Column, check_table_name, id_column
@@ -16,8 +17,10 @@ from ristune.data.manifest import (
     UNFINISHED,
     Generator,
     Manifest,
+    Split,
     parse,
 )
+from ristune.data.shards import encode
 from ristune.data.writing.claim import marked_plan, take
 from ristune.data.writing.source import Part, Source, as_columns, as_count
 from ristune.errors import InputError
@@ -76,7 +79,9 @@ def make_plan(source: Source) -> Plan:
         as_columns(declared, f"{owner}: table {name!r}")
     generator = Generator(source.name, source.version, parameters, as_count(source.seed, "seed", "a seed"))
     # What the finished manifest would be refused for is refused before anything is drawn.
-    parse(Manifest(columns, {}, generator, {}, {}).encode(), owner)
+    zeros = {column.name: np.zeros((1, *column.shape), column.dtype) for column in columns}
+    _, shard = encode(f"{SPLITS[0]}/00000.parquet", columns, zeros)
+    parse(Manifest(columns, {}, generator, {SPLITS[0]: Split((shard,), 1)}, {}).encode(), owner)
     return Plan(columns, generator, tuple(source.parts()))
 
 
