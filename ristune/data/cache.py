@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ristune.data.entries import enter, evict, reserve, room, size_there
+from ristune.data.entries import ROWS, enter, evict, reserve, room, size_there
 from ristune.data.kept import Kept, Unit, Write
 from ristune.data.layout import Planes
 from ristune.data.locks import Hold, hold
@@ -130,7 +130,6 @@ class NodeCache:
         began = told = time.monotonic()
         done = 0
         descriptor = kept.open()
-        lacking = max(0, need - kept.spare(descriptor, missing))
 
         def finished(index: int) -> None:
             nonlocal told, done
@@ -143,7 +142,7 @@ class NodeCache:
                 self.report(f"{kept.unit.name}: {far}")
 
         try:
-            if not reserve(place, lacking, lambda: kept.allocate(descriptor, missing)):
+            if not reserve(place, kept.folder, kept.lacks(missing), lambda: kept.reserve(missing)):
                 return False
             self.report(f"{kept.unit.name}: decoding {need / 1e6:.0f} MB into {place.path}")
             fill(missing, kept.writer(descriptor), finished)
@@ -156,7 +155,7 @@ class NodeCache:
             raise
         finally:
             os.close(descriptor)
-            kept.forget_if_empty()
+            kept.settle()
         seconds = time.monotonic() - began
         self.report(f"{kept.unit.name}: decoded in {seconds:.1f} s, {need / 1e6 / seconds:.0f} MB/s")
         return True
@@ -165,7 +164,7 @@ class NodeCache:
 def _leave(place: Place, kept: Kept, held: Hold) -> None:
     """Let an entry go that was not filled; nothing of it stays if it is of no use to anybody."""
     held.release()
-    if not list(kept.folder.glob("*.rows")) and not list(kept.folder.glob("*.failure")):
+    if not list(kept.folder.glob(f"*{ROWS}")) and not list(kept.folder.glob("*.failure")):
         evict(place, kept.folder)
 
 

@@ -19,6 +19,8 @@ ROOM = ".room"
 TRASH = ".trash-"
 # In each entry: held shared by those that use it, exclusively by who evicts it; its mtime is the last use.
 LOCK, ABOUT = "lock", "entry.json"
+# Endings of the files of decoded rows, and of what says how many bytes the rows beside it are going to take.
+ROWS, RESERVED = ".rows", ".reserved"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Entry:
         path: its folder.
         dataset_id: the identity of the dataset; empty where that cannot be read any more.
         uri: where it was fetched from.
-        bytes: what it takes.
+        bytes: what it takes, or is going to take.
+        coming: of these, what is not taken from the file system yet.
         used: when it was last attached, seconds since 1970.
         busy: whether a process uses it now.
     """
@@ -38,6 +41,7 @@ class Entry:
     dataset_id: str
     uri: str
     bytes: int
+    coming: int
     used: float
     busy: bool
 
@@ -66,39 +70,42 @@ def room(place: Place, kept: str) -> int:
     found = entries(place)
     spared = sum(entry.bytes for entry in found if entry.busy or entry.path.name == kept)
     evictable = sum(entry.bytes for entry in found) - spared
-    return max(0, min(place.limit - spared, _free(place.path) + evictable))
+    coming = sum(entry.coming for entry in found)
+    return max(0, min(place.limit - spared, _free(place.path) - coming + evictable))
 
 
 def size_there(place: Place, name: str) -> int:
     """The bytes of the rows in an entry; 0 if it is not there."""
-    return sum(rows.stat().st_blocks * 512 for rows in (place.path / name).glob("*.rows"))
+    return sum(rows.stat().st_blocks * 512 for rows in (place.path / name).glob(f"*{ROWS}"))
 
 
-def reserve(place: Place, need: int, allocate: Callable[[], None]) -> bool:
-    """Evict unused entries, the oldest first, until `need` more bytes fit, and take them.
+def reserve(place: Place, entry: Path, need: int, note: Callable[[], None]) -> bool:
+    """Evict unused entries, the oldest first, until `need` more bytes fit, and reserve them.
 
     Args:
         place: the place.
-        need: bytes.
-        allocate: takes the bytes from the file system, so that nobody else counts on them; called while
-            nobody else may.
+        entry: the folder of the entry that needs them.
+        need: bytes, beside those that the entry takes.
+        note: writes the reservation; called while nobody else counts.
 
     Returns:
-        Whether they fit; if not, `allocate` was not called, or the file system refused.
-
-    Raises:
-        OSError: as `allocate`.
+        Whether they fit; if not, `note` was not called.
     """
     with locked(place.path / ROOM):
         for trash in place.path.glob(f"{TRASH}*"):
             shutil.rmtree(trash, ignore_errors=True)
         found = _entries(place)
-        taken = sum(entry.bytes for entry in found)
-        for entry in [None, *found]:
-            if entry is not None and not entry.busy and _evict(entry.path):
-                taken -= entry.bytes
-            if taken + need <= place.limit and need <= _free(place.path):
-                allocate()
+        others = {other.path: other for other in found}
+        # What a filler that was ended had reserved is this one's to reserve.
+        own = others.pop(entry, None)
+        mine = own.bytes - own.coming if own else 0
+        for other in [None, *list(others.values())]:
+            if other is not None and not other.busy and _evict(other.path):
+                del others[other.path]
+            taken = sum(each.bytes for each in others.values()) + mine
+            coming = sum(each.coming for each in others.values())
+            if taken + need <= place.limit and need <= _free(place.path) - coming:
+                note()
                 return True
     return False
 
@@ -168,9 +175,15 @@ def _look(folder: Path) -> Entry:
             said = stored
     except (FileNotFoundError, ValueError):
         pass  # half of it was removed, or a power cut left half: it is counted, and may be evicted
-    size = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
+    sizes = {file.name: file.stat().st_blocks * 512 for file in folder.iterdir()}
+    size = coming = sum(sizes.values())
+    for name in sizes:
+        if name.endswith(RESERVED):
+            wanted, rows = (folder / name).read_text(), name.removesuffix(RESERVED) + ROWS
+            size += max(0, (int(wanted) if wanted.isdigit() else 0) - sizes.get(rows, 0))
+    coming = size - coming
     used = (folder / LOCK).stat().st_mtime
-    return Entry(folder, said["dataset_id"], said["uri"], size, used, free is None)
+    return Entry(folder, said["dataset_id"], said["uri"], size, coming, used, free is None)
 
 
 def _evict(entry: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ristune.data.entries import write_whole
+from ristune.data.entries import RESERVED, ROWS, write_whole
 from ristune.data.layout import Layout, Planes, pack, planes
 from ristune.data.manifest import Shard
 from ristune.errors import InputError
@@ -52,9 +52,10 @@ class Kept:
         self.unit = unit
         self.folder = folder
         self._extents = unit.layout.extents(unit.rows)
-        self._rows = folder / f"{unit.name}.rows"
+        self._rows = folder / f"{unit.name}{ROWS}"
         self._done = folder / f"{unit.name}.done"
         self._failure = folder / f"{unit.name}.failure"
+        self._reserved = folder / f"{unit.name}{RESERVED}"
         # Held by the process that fills it, whose number is written in it.
         self.lock = folder / f"{unit.name}.filling"
 
@@ -82,23 +83,20 @@ class Kept:
         self.lock.write_text(str(os.getpid()))
         return descriptor
 
-    def spare(self, descriptor: int, missing: Sequence[int]) -> int:
-        """The bytes that a filler took which was ended before it could use them."""
-        done = [index for index in range(len(self.unit.shards)) if index not in missing]
-        whole = [index for index in done if index not in self.missing(len(self.unit.shards))]
-        return max(0, os.fstat(descriptor).st_blocks * 512 - self.unit.bytes_of(whole))
+    def lacks(self, missing: Sequence[int]) -> int:
+        """The bytes that are not taken yet of what the missing shards need."""
+        taken = self._rows.stat().st_blocks * 512 if self._rows.exists() else 0
+        return max(0, self._wanted(missing) - taken)
 
-    def allocate(self, descriptor: int, shards: Sequence[int]) -> None:
-        """Take the room of some shards from the file system, before anything is fetched.
+    def reserve(self, missing: Sequence[int]) -> None:
+        """Say what the rows will take, so that nobody else counts on it; see `entries.RESERVED`."""
+        self._reserved.write_text(str(self._wanted(missing)))
 
-        Raises:
-            OSError: there is not enough.
-        """
-        starts = np.cumsum([0, *(shard.rows for shard in self.unit.shards)]).tolist()
-        for index in shards:
-            for plane, start in zip(self.unit.layout.planes, self._extents, strict=False):
-                rows = self.unit.shards[index].rows
-                os.posix_fallocate(descriptor, start + starts[index] * plane.width, rows * plane.width)
+    def _wanted(self, missing: Sequence[int]) -> int:
+        """The bytes of the rows when the missing shards are there, beside those that are."""
+        lacking = set(self.missing(len(self.unit.shards)))
+        done = [index for index in range(len(self.unit.shards)) if index not in lacking]
+        return self.unit.bytes_of([*done, *missing])
 
     def writer(self, descriptor: int) -> Write:
         """A function that puts rows in their places."""
@@ -144,8 +142,9 @@ class Kept:
         changed = [file.stat().st_mtime for file in (self._rows, self._done, self.lock) if file.exists()]
         return self.lock.read_text() or "unknown", max(changed, default=0.0)
 
-    def forget_if_empty(self) -> None:
-        """Give the room back if no shard was finished."""
+    def settle(self) -> None:
+        """Give the room back that was not used, all of it if no shard was finished."""
+        self._reserved.unlink(missing_ok=True)
         if not self._done.exists():
             self._rows.unlink(missing_ok=True)
 

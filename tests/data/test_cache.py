@@ -207,7 +207,9 @@ def test_the_dataset_unused_for_longest_makes_room(tmp_path):
     opened(tmp_path / "d0", tmp_path / "c").split("train", ["power"])
     kept = entries(place(tmp_path / "c"))
     assert [entry.uri for entry in kept] == [str(tmp_path / f"d{index}") for index in (1, 2, 0)]
-    assert reserve(place(tmp_path / "c", sum(entry.bytes for entry in kept)), kept[0].bytes, nothing)
+    assert reserve(
+        place(tmp_path / "c", sum(entry.bytes for entry in kept)), tmp_path / "none", kept[0].bytes, nothing
+    )
     assert [entry.uri for entry in entries(place(tmp_path / "c"))] == [
         str(tmp_path / "d2"),
         str(tmp_path / "d0"),
@@ -219,7 +221,7 @@ def test_what_is_used_is_not_evicted(root, tmp_path):
     (entry,) = entries(place(tmp_path / "c"))
     assert entry.busy
     assert not evict(place(tmp_path / "c"), entry.path)
-    assert not reserve(place(tmp_path / "c", entry.bytes), 1, nothing)
+    assert not reserve(place(tmp_path / "c", entry.bytes), tmp_path / "none", 1, nothing)
     assert room(place(tmp_path / "c", entry.bytes), "") == 0
     assert resident.held is not None
     resident.held.release()
@@ -298,7 +300,7 @@ def attaches(root, folder, target):
 
 
 def opened_without_room(root, folder):
-    caching.reserve = lambda place, need, allocate: allocate() or True
+    caching.reserve = lambda place, entry, need, note: note() or True
     return opened(root, folder)
 
 
@@ -350,7 +352,7 @@ def test_an_entry_that_cannot_be_read_is_counted_and_makes_room(root, tmp_path, 
     assert broken.dataset_id == ""
     assert broken.bytes >= entry.bytes - 4096
     assert len(opened(root, tmp_path / "c").split("train")["wave"]) == 40
-    assert reserve(place(tmp_path / "c", entry.bytes), entry.bytes, nothing)
+    assert reserve(place(tmp_path / "c", entry.bytes), tmp_path / "none", entry.bytes, nothing)
     assert entries(place(tmp_path / "c")) == []
 
 
@@ -360,7 +362,7 @@ def test_what_a_killed_evictor_left_is_counted_and_swept(root, tmp_path):
     (entry.path / "lock").unlink()
     assert len(entries(place(tmp_path / "c"))) == 1
     entry.path.rename(tmp_path / "c" / ".trash-1")
-    assert reserve(place(tmp_path / "c"), 1, nothing)
+    assert reserve(place(tmp_path / "c"), tmp_path / "none", 1, nothing)
     assert not (tmp_path / "c" / ".trash-1").exists()
 
 
