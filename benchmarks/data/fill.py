@@ -26,7 +26,7 @@ from ours import CACHE, write  # noqa: E402
 from ristune.data.cache import NodeCache  # noqa: E402
 from ristune.data.dataset import Dataset, open_dataset  # noqa: E402
 from ristune.data.places import Place  # noqa: E402
-from ristune.data.reading import READERS  # noqa: E402
+from ristune.data.scatter import READERS  # noqa: E402
 from ristune.storage.access import open_storage  # noqa: E402
 from ristune.storage.fetch import RANGE_BYTES  # noqa: E402
 from tests.s3.radosgw import Radosgw  # noqa: E402

@@ -47,7 +47,8 @@ def _pinned(size: int) -> NDArray[np.uint8]:
 
 def _plain(size: int) -> NDArray[np.uint8]:
     """Memory in huge pages where the system has them: the first write to it then costs a tenth."""
-    pages = mmap.mmap(-1, max(size, 1))
+    # Private: shared memory, the default, has no huge pages on most systems.
+    pages = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, np.uint8, size)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ristune.data.entries import ROWS, enter, evict, reserve, room, size_there
-from ristune.data.kept import Kept, Unit, Write
+from ristune.data.kept import Kept, Unit
 from ristune.data.layout import Planes
 from ristune.data.locks import Hold, hold
 from ristune.data.places import GB, Place
+from ristune.data.scatter import Put
 from ristune.errors import InputError
 
 # Goes up when the files of an entry change, so that what another version left is not read.
@@ -20,8 +21,8 @@ REPORT_S = 10
 # How often it is asked whether another process is done, and after what silence it is given up, in seconds.
 POLL_S, SILENT_S = 0.02, 600
 
-# Fetches shards by number and gives their rows to `write`, then says which shard is whole.
-Fill = Callable[[Sequence[int], Write, Callable[[int], None]], None]
+# Fetches shards by number and puts their rows, and says which shard is whole.
+Fill = Callable[[Sequence[int], Put, Callable[[int], None]], None]
 
 
 @dataclass(frozen=True)

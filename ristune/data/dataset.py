@@ -1,6 +1,6 @@
 """A dataset as it is read: its manifest, and splits and tables in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,11 @@ from ristune.data.cache import NodeCache, Resident
 from ristune.data.columns import Column
 from ristune.data.foreign.files import Foreign, decode_foreign
 from ristune.data.foreign.opening import is_foreign, read_foreign
-from ristune.data.kept import Unit, Write
-from ristune.data.layout import Layout, layout, pack, planes, view
+from ristune.data.kept import Unit
+from ristune.data.layout import Layout, layout, planes, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
-from ristune.data.reading import READERS, Arrays, GroupReader, pieces, read_shards
+from ristune.data.reading import GroupReader
+from ristune.data.scatter import READERS, Put, scatter_shards
 from ristune.data.shards import decode
 from ristune.errors import InputError
 from ristune.storage.access import Storage, open_storage
@@ -206,26 +207,20 @@ class Dataset:
 
     def _resident(self, unit: Unit, shards: int) -> Resident:
         starts = np.cumsum([0, *(shard.rows for shard in unit.shards)]).tolist()
-        columns = [column for _, column, _ in unit.layout.places.values()]
 
-        def fill(missing: Sequence[int], write: Write, finished: Any) -> None:
-            wanted = [unit.shards[index] for index in missing]
-            for index, parts in zip(missing, read_shards(self.storage, wanted, columns, pieces), strict=True):
-                for first, arrays in parts:
-                    write(starts[index] + first, arrays)
+        def fill(missing: Sequence[int], put: Put, finished: Callable[[int], None]) -> None:
+            wanted = [(unit.shards[index], starts[index]) for index in missing]
+            for index, _ in zip(missing, scatter_shards(self.storage, wanted, unit.layout, put), strict=True):
                 finished(index)
 
         if self.cache is not None:
             return self.cache.attach(self.dataset_id, self.uri, unit, shards, fill)
-        buffer = np.empty(unit.layout.extents(starts[shards])[-1], np.uint8)
-        own = planes(buffer, unit.layout, starts[shards])
+        own = planes(np.empty(unit.layout.extents(starts[shards])[-1], np.uint8), unit.layout, starts[shards])
 
-        def write(first: int, arrays: Arrays) -> None:
-            for plane, target in zip(unit.layout.planes, own, strict=True):
-                packed = pack(plane, arrays)
-                target[first : first + len(packed)] = packed
+        def put(plane: int, at: int, data: memoryview) -> None:
+            own[plane].reshape(-1)[at : at + len(data)] = np.frombuffer(data, np.uint8)
 
-        fill(range(shards), write, lambda index: None)
+        fill(range(shards), put, lambda index: None)
         return Resident(own)
 
     def _read(self, split: str, columns: Sequence[Column], rows: int) -> dict[str, Tensor]:

@@ -4,21 +4,17 @@ import errno
 import json
 import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ristune.data.entries import RESERVED, ROWS, write_whole
-from ristune.data.layout import Layout, Planes, pack, planes
+from ristune.data.layout import Layout, Planes, planes
 from ristune.data.manifest import Shard
+from ristune.data.scatter import Put
 from ristune.errors import InputError
-
-# Columns of consecutive rows of a unit, [n, *shape] each; the first row is counted from the unit's first.
-Write = Callable[[int, Mapping[str, NDArray[Any]]], None]
 
 
 @dataclass(frozen=True)
@@ -98,18 +94,17 @@ class Kept:
         done = [index for index in range(len(self.unit.shards)) if index not in lacking]
         return self.unit.bytes_of([*done, *missing])
 
-    def writer(self, descriptor: int) -> Write:
-        """A function that puts rows in their places."""
+    def writer(self, descriptor: int) -> Put:
+        """A function that puts bytes in their places."""
 
-        def write(first: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-            for plane, start in zip(self.unit.layout.planes, self._extents, strict=False):
+        def put(plane: int, at: int, data: memoryview) -> None:
+            at += self._extents[plane]
+            while data:
                 # By descriptor, not through the mapping: a full disk is then an error and no signal.
-                data, at = memoryview(pack(plane, arrays).data).cast("B"), start + first * plane.width
-                while data:
-                    written = os.pwrite(descriptor, data, at)
-                    data, at = data[written:], at + written
+                written = os.pwrite(descriptor, data, at)
+                data, at = data[written:], at + written
 
-        return write
+        return put
 
     def finish(self, descriptor: int, index: int) -> None:
         """Note that a shard is whole, after its rows are where a power cut leaves them."""

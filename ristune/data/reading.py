@@ -1,76 +1,25 @@
-"""Shards to rows: whole files for what is kept, row groups by byte range for what is not."""
+"""Row groups by byte range, for what is not kept whole."""
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
 from numpy.typing import NDArray
 
-from ristune.data.buffers import BufferPool
 from ristune.data.columns import Column
-from ristune.data.foreign.files import Foreign, decode_foreign, read_foreign_group
+from ristune.data.foreign.files import Foreign, read_foreign_group
 from ristune.data.manifest import RowGroup, Shard
 from ristune.data.shards import cut, damaged
 from ristune.errors import InputError
 from ristune.storage.access import Reader, Storage
-from ristune.storage.fetch import fetch
 
-# Requests under way at once, for one shard.
-READERS = 8
 # Files held open by a reader of row groups.
 OPEN_FILES = 128
-# Shards under way at once: while the end of one is hashed, the next one is on its way.
-AHEAD = 2
 # How often bytes are asked for again that are not what the manifest says: the way may have altered them.
 READS = 3
 
 Arrays = Mapping[str, NDArray[Any]]
-# The pieces of a whole shard: the first row of each, and its columns.
-Pieces = Callable[[memoryview, Shard, Sequence[Column]], Iterator[tuple[int, Arrays]]]
-
-
-def pieces(data: memoryview, shard: Shard, columns: Sequence[Column]) -> Iterator[tuple[int, Arrays]]:
-    """The row groups of a shard whose hash has been checked, without a copy; see `shards.cut`."""
-    if isinstance(shard, Foreign):
-        yield 0, decode_foreign(data, shard, columns)
-        return
-    first = 0
-    for group in shard.row_groups:
-        yield first, cut(data, 0, group, columns)
-        first += group.rows
-
-
-def read_shards(
-    storage: Storage, shards: Sequence[Shard], columns: Sequence[Column], of: Pieces
-) -> Iterator[Iterator[tuple[int, Arrays]]]:
-    """Whole shards, one after the other; the next one is fetched while the last one is used.
-
-    Args:
-        storage: the dataset.
-        shards: which, in order.
-        columns: the columns to read.
-        of: how a shard is decoded.
-
-    Yields:
-        For each shard its pieces.
-
-    Raises:
-        InputError: a shard cannot be read, or is not what the manifest says.
-    """
-    pool = BufferPool(max((shard.bytes for shard in shards), default=0), kept=AHEAD)
-    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(AHEAD) as ahead:
-
-        def read(shard: Shard) -> memoryview:
-            memory = memoryview(pool.take().data)
-            return fetch(storage, shard.path, shard.bytes, shard.sha256, readers, memory)
-
-        coming: deque[Future[memoryview]] = deque()
-        for index, shard in enumerate(shards):
-            for following in shards[index + len(coming) : index + AHEAD]:
-                coming.append(ahead.submit(read, following))
-            yield of(coming.popleft().result(), shard, columns)
 
 
 class GroupReader:

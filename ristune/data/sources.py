@@ -18,7 +18,8 @@ from ristune.data.gather import Gatherer, Packed
 from ristune.data.layout import Planes, layout, pack, planes
 from ristune.data.order import Order, Rows
 from ristune.data.prefetch import ahead, moved
-from ristune.data.reading import READERS, GroupReader
+from ristune.data.reading import GroupReader
+from ristune.data.scatter import READERS
 
 Batch = dict[str, Tensor]
 

@@ -1,0 +1,171 @@
+"""Shards into planes while they arrive: no shard is ever whole in memory."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ristune.data.buffers import BufferPool
+from ristune.data.foreign.files import Foreign, decode_foreign
+from ristune.data.layout import Layout, pack
+from ristune.data.manifest import RowGroup, Shard
+from ristune.data.shards import cut
+from ristune.errors import InputError
+from ristune.storage.access import Reader, Storage
+from ristune.storage.fetch import RANGE_BYTES, fetch
+
+# Requests under way at once.
+READERS = 4
+# Ranges that have arrived or are on their way, beside those: enough that neither side waits for the other.
+WAITING = 2
+
+# Puts bytes into a plane, by its number, from a byte on that is counted from the plane's first.
+Put = Callable[[int, int, memoryview], None]
+
+
+def scatter_shards(
+    storage: Storage, shards: Sequence[tuple[Shard, int]], layout: Layout, put: Put
+) -> Iterator[Shard]:
+    """Read shards by ranges, several at once, and put their rows into planes as they come.
+
+    Rows are put before the hash of their shard is known: they count only when the shard is yielded.
+
+    Args:
+        storage: the dataset.
+        shards: which, in order, each with the row its first one is.
+        layout: the layout of the planes.
+        put: takes the rows.
+
+    Yields:
+        Each shard when all its rows are there and its hash is right.
+
+    Raises:
+        InputError: a shard cannot be read, or is not what the manifest says.
+    """
+    columns = [column for _, column, _ in layout.places.values()]
+    largest = max((min(shard.bytes, RANGE_BYTES) for shard, _ in shards), default=0)
+    pool = BufferPool(largest, kept=READERS + WAITING)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="ristune-fetch") as readers:
+        arriving = _ranges(storage, [shard for shard, _ in shards], pool, readers)
+        for shard, first in shards:
+            digest, target = hashlib.sha256(), _Target(shard, first, layout, put)
+            for offset in range(0, shard.bytes, RANGE_BYTES):
+                data = next(arriving)
+                digest.update(data)
+                if not isinstance(shard, Foreign):
+                    target.take(offset, data)
+            if isinstance(shard, Foreign) or digest.hexdigest() != shard.sha256:
+                # Read again whole: it tells bytes that were altered on the way from those that are stored so.
+                whole = fetch(storage, shard.path, shard.bytes, shard.sha256, readers)
+                if isinstance(shard, Foreign):
+                    target.put_rows(0, decode_foreign(whole, shard, columns, storage.uri))
+                else:
+                    target.take(0, whole)
+            yield shard
+
+
+def _ranges(
+    storage: Storage, shards: Sequence[Shard], pool: BufferPool, readers: ThreadPoolExecutor
+) -> Iterator[memoryview]:
+    """The ranges of all shards in order, read ahead across the ends of shards."""
+    under_way: deque[Future[memoryview]] = deque()
+    try:
+        for shard in shards:
+            # Before its ranges in the queue of the threads, which they wait in too: it is never behind them.
+            opened = readers.submit(_opened, storage, shard)
+            for offset in range(0, shard.bytes, RANGE_BYTES):
+                under_way.append(readers.submit(_read, opened, shard, offset, pool))
+                if len(under_way) >= READERS + WAITING:
+                    yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for read in under_way:
+            read.cancel()
+        wait(under_way)
+
+
+def _opened(storage: Storage, shard: Shard) -> Reader:
+    reader = storage.open(shard.path)
+    if reader.size != shard.bytes:
+        name, rule = f"{shard.path} of {storage.uri}", f"a file of {shard.bytes} bytes is required"
+        raise InputError(name, f"{reader.size} bytes", rule, "it was altered: copy or write it again")
+    return reader
+
+
+def _read(opened: Future[Reader], shard: Shard, offset: int, pool: BufferPool) -> memoryview:
+    reader = opened.result()
+    data = memoryview(pool.take().data)[: min(RANGE_BYTES, shard.bytes - offset)]
+    reader.read_into(offset, data)
+    return data
+
+
+class _Target:
+    """Where the bytes of one shard go."""
+
+    def __init__(self, shard: Shard, first: int, layout: Layout, put: Put) -> None:
+        self._shard = shard
+        self._first = first
+        self._layout = layout
+        self._put = put
+        # What has arrived of the narrow columns of each row group that is not complete yet, by name.
+        self._narrow: dict[int, dict[str, bytearray]] = {}
+
+    def take(self, offset: int, data: memoryview) -> None:
+        """Put what these bytes of the file hold.
+
+        Args:
+            offset: of the first one in the file.
+            data: the bytes; those before it have been taken.
+        """
+        if offset == 0:
+            self._narrow.clear()
+        end, row = offset + len(data), self._first
+        for number, group in enumerate(self._shard.row_groups):
+            if group.offset < end and group.offset + group.bytes > offset:
+                self._take_group(number, group, row, offset, data)
+            row += group.rows
+
+    def put_rows(self, first: int, arrays: dict[str, NDArray[Any]]) -> None:
+        """Put whole columns, the first row counted from the shard's."""
+        for number, plane in enumerate(self._layout.planes):
+            packed = memoryview(pack(plane, arrays).data).cast("B")
+            self._put(number, (self._first + first) * plane.width, packed)
+
+    def _take_group(self, number: int, group: RowGroup, row: int, offset: int, data: memoryview) -> None:
+        for plane_number, plane in enumerate(self._layout.planes):
+            if plane.wide:
+                (column,) = plane.columns
+                chunk = group.columns[column.name]
+                start = chunk.offset + chunk.length - group.rows * plane.width
+                low, high = max(start, offset), min(chunk.offset + chunk.length, offset + len(data))
+                if low < high:
+                    self._put(
+                        plane_number, row * plane.width + low - start, data[low - offset : high - offset]
+                    )
+            else:
+                self._take_narrow(number, group, plane_number, row, offset, data)
+
+    def _take_narrow(
+        self, number: int, group: RowGroup, plane_number: int, row: int, offset: int, data: memoryview
+    ) -> None:
+        """Keep the few bytes of narrow columns until all of a row group's are there, then put their rows."""
+        plane = self._layout.planes[plane_number]
+        kept = self._narrow.setdefault(number, {})
+        for column in plane.columns:
+            chunk = group.columns[column.name]
+            low, high = max(chunk.offset, offset), min(chunk.offset + chunk.length, offset + len(data))
+            if low < high:
+                # In order: what is here already is what comes before.
+                kept.setdefault(column.name, bytearray()).extend(data[low - offset : high - offset])
+        if sum(map(len, kept.values())) == sum(group.columns[column.name].length for column in plane.columns):
+            arrays: dict[str, NDArray[Any]] = {}
+            for column in plane.columns:
+                arrays |= cut(
+                    memoryview(kept[column.name]), group.columns[column.name].offset, group, [column]
+                )
+            self._put(plane_number, row * plane.width, memoryview(pack(plane, arrays).data).cast("B"))
+            del self._narrow[number]
