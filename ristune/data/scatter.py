@@ -18,7 +18,7 @@ from ristune.storage.access import Reader, Storage
 from ristune.storage.fetch import RANGE_BYTES, fetch
 
 # Requests under way at once.
-READERS = 4
+READERS = 6
 # Ranges that have arrived or are on their way, beside those: enough that neither side waits for the other.
 WAITING = 2
 
