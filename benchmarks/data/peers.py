@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="epochs in each round, two or more")
     parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--peers", nargs="*", choices=list(PEER_RUNS), default=list(PEER_RUNS))
+    parser.add_argument("--reuse", action="store_true", help="keep what an earlier run wrote")
     parser.add_argument("--best", action="store_true", help="only the best variant of each peer")
     args = parser.parse_args()
     if args.epochs < 2:
@@ -139,6 +140,9 @@ def main() -> None:
     for name in args.peers:
         runs += [(name, *run) for run in PEER_RUNS[name][: 1 if args.best else None]]
     for name, variant in dict.fromkeys((name, variant) for name, variant, _ in runs):
+        peer = "ristune" if name == "ours" else name
+        if args.reuse and (args.folder / f"{peer}-{variant}").exists():
+            continue
         print(f"writing {name} {variant}", file=sys.stderr)
         run_one(name, "prepare", variant, 0, args)
     records: list[Record] = []
