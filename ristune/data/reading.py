@@ -28,6 +28,7 @@ class GroupReader:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._readers: OrderedDict[str, Reader] = OrderedDict()
+        self._opening: dict[str, Lock] = {}
         self._lock = Lock()
 
     def read(
@@ -69,13 +70,17 @@ class GroupReader:
             if path in self._readers:
                 self._readers.move_to_end(path)
                 return self._readers[path]
-        # Not under the lock: other files need not wait for a store that does not answer.
-        opened = self._storage.open(path)
-        with self._lock:
-            reader = self._readers.setdefault(path, opened)
-            while len(self._readers) > OPEN_FILES:
-                # Not closed: a thread may be reading it, and the last one that does lets it go.
-                self._readers.popitem(last=False)
+            opening = self._opening.setdefault(path, Lock())
+        # A lock a file: who waits for a store that does not answer keeps nobody from other files.
+        with opening:
+            with self._lock:
+                found = self._readers.get(path)
+            reader = found or self._storage.open(path)
+            with self._lock:
+                self._readers[path] = reader
+                while len(self._readers) > OPEN_FILES:
+                    # Not closed: a thread may be reading it, and the last one that does lets it go.
+                    self._readers.popitem(last=False)
             return reader
 
 

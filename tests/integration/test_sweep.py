@@ -119,7 +119,7 @@ def test_optuna_was_told_each_trial_once_with_its_state(mixed: Sweep) -> None:
 def test_best_yaml_reproduces_the_best_trial_to_the_last_bit(mixed: Sweep) -> None:
     content = yaml.safe_load((mixed.folder / "best.yaml").read_text())
     config = compose(content["overrides"], content["config_dirs"])
-    *_, last = prepare(config).run()
+    *_, last = prepare(config, print).run()
     assert last.objective == mixed.summary["best"]["objective"]
 
 

@@ -1,5 +1,6 @@
 """What is to be written, and whether a directory is free for it or holds a part of it already."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -143,8 +144,9 @@ def first_difference(wanted: Any, stored: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON gives it back: lists for tuples, texts for keys."""
-    return parse_json(canonical_json(value), "value").value
+    """A value as JSON gives it back: lists for tuples, texts for keys, which stay in their order."""
+    parse_json(canonical_json(value), "value")
+    return json.loads(json.dumps(value))
 
 
 def _difference(wanted: Any, stored: Any, path: str) -> str:
