@@ -124,6 +124,7 @@ class NodeCache:
             if now - told > REPORT_S:
                 told = now
                 self.report(f"{kept.unit.name}: waiting for process {process} of this node, which fetches it")
+            # The system has no wait for a lock that ends by itself or looks at a failure meanwhile.
             time.sleep(POLL_S)
 
     def _fill(self, place: Place, kept: Kept, missing: Sequence[int], fill: Fill) -> bool:

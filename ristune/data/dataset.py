@@ -1,7 +1,6 @@
 """A dataset as it is read: its manifest, and splits and tables in memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, ch
 from ristune.data.reading import GroupReader
 from ristune.data.scatter import READERS, Put, scatter_shards
 from ristune.data.shards import decode
+from ristune.data.threads import Daemons
 from ristune.errors import InputError
 from ristune.storage.access import Storage, open_storage
 
@@ -234,7 +234,7 @@ class Dataset:
 
         groups = list(self.groups(split))
         starts = np.cumsum([0, *(shard.row_groups[number].rows for shard, number in groups)]).tolist()
-        with ThreadPoolExecutor(READERS) as pool:
+        with Daemons(READERS, "ristune-columns") as pool:
             wanted = [(*group, start) for group, start in zip(groups, starts, strict=False) if start < rows]
             done = [pool.submit(read, *group) for group in wanted]
             try:

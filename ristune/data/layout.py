@@ -1,6 +1,6 @@
 """How rows lie in the memory of a node: wide columns by themselves, the narrow ones of a row together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -133,12 +133,6 @@ def view(rows: NDArray[np.uint8], column: Column, offset: int) -> NDArray[Any]:
         offset,
         (rows.strides[0], *_strides(column)),
     )
-
-
-def views(rows: Planes, of: Layout) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Every column of planes by name, without a copy; see `view`."""
-    for name, (number, column, offset) in of.places.items():
-        yield name, view(rows[number], column, offset)
 
 
 def _strides(column: Column) -> tuple[int, ...]:

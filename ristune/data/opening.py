@@ -7,7 +7,7 @@ import torch
 from ristune.data.cache import NodeCache
 from ristune.data.config import DataConfig
 from ristune.data.dataset import Dataset, open_dataset
-from ristune.data.places import places
+from ristune.data.places import GB, places
 from ristune.data.stream import Stream
 
 
@@ -26,7 +26,7 @@ def open_configured(config: DataConfig, report: Callable[[str], None]) -> Datase
     cache = NodeCache(places(config, report), report)
     dataset = open_dataset(config.uri, cache)
     if config.mode == "auto" and not cache.fits(dataset.dataset_id, dataset.decoded_bytes):
-        size = dataset.decoded_bytes / 1e9
+        size = dataset.decoded_bytes / GB
         report(f"{dataset.uri}: {size:.1f} GB do not fit this node (data.cache_*), reading in windows")
         return open_dataset(config.uri)
     return dataset

@@ -3,15 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import cache
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TypeVar
 
 import torch
 
 from ristune.data.gather import Packed
+from ristune.data.threads import Daemons
 
 Result = TypeVar("Result")
 
@@ -34,17 +32,11 @@ def ahead(
         for job in jobs:
             yield job()
         return
-    work: SimpleQueue[tuple[Callable[[], Result], Future[Result]] | None] = SimpleQueue()
-    # Daemons, and no executor: Ctrl-C between the lines of one leaves a thread that the exit waits for.
-    workers = [Thread(target=_serve, args=(work,), daemon=True) for _ in range(threads)]
+    workers = Daemons(threads, "ristune-prefetch")
     pending: deque[Future[Result]] = deque()
     try:
-        for worker in workers:
-            worker.start()
         for job in jobs:
-            future: Future[Result] = Future()
-            pending.append(future)
-            work.put((job, future))
+            pending.append(workers.submit(job))
             # One is ahead even of a single thread; more would only push each other out of the CPU's cache.
             if len(pending) >= max(2, threads):
                 yield pending.popleft().result()
@@ -52,25 +44,7 @@ def ahead(
             yield pending.popleft().result()
     finally:
         abandon()
-        with suppress(Empty):
-            while True:
-                work.get_nowait()
-        for _ in workers:
-            work.put(None)
-        for worker in workers:
-            if worker.ident is not None:
-                worker.join()
-
-
-def _serve(work: "SimpleQueue[tuple[Callable[[], Result], Future[Result]] | None]") -> None:
-    while (item := work.get()) is not None:
-        job, future = item
-        try:
-            future.set_result(job())
-        except BaseException as error:
-            future.set_exception(error)
-        # What a job refers to must not live until the next one comes.
-        del item, job, future
+        workers.shutdown(cancel_futures=True)
 
 
 def moved(batches: Iterator[Packed], device: torch.device) -> Iterator[Packed]:

@@ -13,11 +13,10 @@ from ristune.data.manifest import RowGroup, Shard
 from ristune.data.shards import cut, damaged
 from ristune.errors import InputError
 from ristune.storage.access import Reader, Storage
+from ristune.storage.fetch import READS
 
 # Files held open by a reader of row groups.
 OPEN_FILES = 128
-# How often bytes are asked for again that are not what the manifest says: the way may have altered them.
-READS = 3
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import closing
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,9 +14,9 @@ from ristune.data.foreign.files import Foreign, decode_foreign
 from ristune.data.layout import Layout, pack
 from ristune.data.manifest import RowGroup, Shard
 from ristune.data.shards import cut
-from ristune.errors import InputError
+from ristune.data.threads import Daemons
 from ristune.storage.access import Reader, Storage
-from ristune.storage.fetch import RANGE_BYTES, fetch
+from ristune.storage.fetch import RANGE_BYTES, fetch, open_sized
 
 # Requests under way at once.
 READERS = 6
@@ -48,34 +49,37 @@ def scatter_shards(
     columns = [column for _, column, _ in layout.places.values()]
     largest = max((min(shard.bytes, RANGE_BYTES) for shard, _ in shards), default=0)
     pool = BufferPool(largest, kept=READERS + WAITING)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="ristune-fetch") as readers:
-        arriving = _ranges(storage, [shard for shard, _ in shards], pool, readers)
+    ours = [shard for shard, _ in shards if not isinstance(shard, Foreign)]
+    with (
+        Daemons(READERS, "ristune-fetch") as readers,
+        closing(_ranges(storage, ours, pool, readers)) as arriving,
+    ):
         for shard, first in shards:
-            digest, target = hashlib.sha256(), _Target(shard, first, layout, put)
-            for offset in range(0, shard.bytes, RANGE_BYTES):
-                data = next(arriving)
-                digest.update(data)
-                if not isinstance(shard, Foreign):
-                    target.take(offset, data)
-            if isinstance(shard, Foreign) or digest.hexdigest() != shard.sha256:
-                # Read again whole: it tells bytes that were altered on the way from those that are stored so.
+            target = _Target(shard, first, layout, put)
+            if isinstance(shard, Foreign):
                 whole = fetch(storage, shard.path, shard.bytes, shard.sha256, readers)
-                if isinstance(shard, Foreign):
-                    target.put_rows(0, decode_foreign(whole, shard, columns, storage.uri))
-                else:
-                    target.take(0, whole)
+                target.put_rows(decode_foreign(whole, shard, columns, storage.uri))
+            else:
+                digest = hashlib.sha256()
+                for offset in range(0, shard.bytes, RANGE_BYTES):
+                    data = next(arriving)
+                    digest.update(data)
+                    target.take(offset, data)
+                if digest.hexdigest() != shard.sha256:
+                    # Whole: that tells bytes that were altered on the way from those that are stored so.
+                    target.take(0, fetch(storage, shard.path, shard.bytes, shard.sha256, readers))
             yield shard
 
 
 def _ranges(
-    storage: Storage, shards: Sequence[Shard], pool: BufferPool, readers: ThreadPoolExecutor
-) -> Iterator[memoryview]:
+    storage: Storage, shards: Sequence[Shard], pool: BufferPool, readers: Daemons
+) -> Generator[memoryview, None, None]:
     """The ranges of all shards in order, read ahead across the ends of shards."""
     under_way: deque[Future[memoryview]] = deque()
     try:
         for shard in shards:
             # Before its ranges in the queue of the threads, which they wait in too: it is never behind them.
-            opened = readers.submit(_opened, storage, shard)
+            opened = readers.submit(open_sized, storage, shard.path, shard.bytes)
             for offset in range(0, shard.bytes, RANGE_BYTES):
                 under_way.append(readers.submit(_read, opened, shard, offset, pool))
                 if len(under_way) >= READERS + WAITING:
@@ -86,14 +90,6 @@ def _ranges(
         for read in under_way:
             read.cancel()
         wait(under_way)
-
-
-def _opened(storage: Storage, shard: Shard) -> Reader:
-    reader = storage.open(shard.path)
-    if reader.size != shard.bytes:
-        name, rule = f"{shard.path} of {storage.uri}", f"a file of {shard.bytes} bytes is required"
-        raise InputError(name, f"{reader.size} bytes", rule, "it was altered: copy or write it again")
-    return reader
 
 
 def _read(opened: Future[Reader], shard: Shard, offset: int, pool: BufferPool) -> memoryview:
@@ -129,11 +125,14 @@ class _Target:
                 self._take_group(number, group, row, offset, data)
             row += group.rows
 
-    def put_rows(self, first: int, arrays: dict[str, NDArray[Any]]) -> None:
-        """Put whole columns, the first row counted from the shard's."""
-        for number, plane in enumerate(self._layout.planes):
-            packed = memoryview(pack(plane, arrays).data).cast("B")
-            self._put(number, (self._first + first) * plane.width, packed)
+    def put_rows(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Put the columns of the whole shard, [rows, *shape] each."""
+        for number in range(len(self._layout.planes)):
+            self._put_plane(number, self._first, arrays)
+
+    def _put_plane(self, number: int, row: int, arrays: dict[str, NDArray[Any]]) -> None:
+        plane = self._layout.planes[number]
+        self._put(number, row * plane.width, memoryview(pack(plane, arrays).data).cast("B"))
 
     def _take_group(self, number: int, group: RowGroup, row: int, offset: int, data: memoryview) -> None:
         for plane_number, plane in enumerate(self._layout.planes):
@@ -167,5 +166,5 @@ class _Target:
                 arrays |= cut(
                     memoryview(kept[column.name]), group.columns[column.name].offset, group, [column]
                 )
-            self._put(plane_number, row * plane.width, memoryview(pack(plane, arrays).data).cast("B"))
+            self._put_plane(plane_number, row, arrays)
             del self._narrow[number]

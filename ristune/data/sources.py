@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -20,6 +20,7 @@ from ristune.data.order import Order, Rows
 from ristune.data.prefetch import ahead, moved
 from ristune.data.reading import GroupReader
 from ristune.data.scatter import READERS
+from ristune.data.threads import Daemons
 
 Batch = dict[str, Tensor]
 
@@ -206,7 +207,7 @@ class ReadWindows:
         self._reader = reader
         self._order = order
         self._number = first
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ristune-window")
+        self._readers = Daemons(READERS, "ristune-window")
         self._failure: BaseException | None = None
         self._next = reader.load(order, first, self._submit)
 

@@ -76,13 +76,6 @@ class Storage(Protocol):
             InputError: there is no such file, or it may not be read.
         """
 
-    def read_range(self, path: str, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset` on.
-
-        Raises:
-            InputError: there is no such file, it may not be read, or it is shorter.
-        """
-
     def write_atomic(self, path: str, data: bytes | memoryview) -> None:
         """Write or replace a file: a reader sees the old one or the new one whole, also after a crash.
 

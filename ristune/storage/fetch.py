@@ -37,11 +37,8 @@ def fetch(
     """
     buffer = np.empty(size, np.uint8).data if buffer is None else buffer[:size]
     digests: list[str] = []
-    with storage.open(path) as reader:
-        name = f"{path} of {storage.uri}"
-        if reader.size != size:
-            rule = f"a file of {size} bytes is required"
-            raise InputError(name, f"{reader.size} bytes", rule, "it was altered: copy or write it again")
+    name = f"{path} of {storage.uri}"
+    with open_sized(storage, path, size) as reader:
         while len(digests) < READS:
             digest = _read(reader, buffer, pool)
             if digest == sha256 or not sha256:
@@ -53,6 +50,19 @@ def fetch(
     rule = f"its sha256 must be {sha256}; {READS} reads gave as many other contents"
     remedy = "the network or the store corrupts data: check them, then try again"
     raise InputError(name, ", ".join(digests), rule, remedy)
+
+
+def open_sized(storage: Storage, path: str, size: int) -> Reader:
+    """A file held open whose length is known.
+
+    Raises:
+        InputError: it is missing, may not be read, or its length is another.
+    """
+    reader = storage.open(path)
+    if reader.size != size:
+        name, rule = f"{path} of {storage.uri}", f"a file of {size} bytes is required"
+        raise InputError(name, f"{reader.size} bytes", rule, "it was altered: copy or write it again")
+    return reader
 
 
 def _read(reader: Reader, buffer: memoryview, pool: Executor) -> str:

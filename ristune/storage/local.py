@@ -90,13 +90,6 @@ class LocalStorage:
         except _UNREADABLE as error:
             raise _unreadable(self.root / path, error) from error
 
-    def read_range(self, path: str, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset` on; see `Storage.read_range`."""
-        buffer = bytearray(length)
-        with self.open(path) as reader:
-            reader.read_into(offset, memoryview(buffer))
-        return bytes(buffer)
-
     def write_atomic(self, path: str, data: bytes | memoryview) -> None:
         """Write to a temporary name, flush to the disk, rename; see `Storage.write_atomic`."""
         try:

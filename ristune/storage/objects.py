@@ -105,12 +105,9 @@ class ObjectStorage:
     def read(self, path: str) -> bytes:
         """The whole object; see `Storage.read`."""
         with self.open(path) as reader:
-            return _bytes(reader, 0, reader.size)
-
-    def read_range(self, path: str, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset` on; see `Storage.read_range`."""
-        with self.open(path) as reader:
-            return _bytes(reader, offset, length)
+            buffer = np.empty(reader.size, np.uint8)
+            reader.read_into(0, buffer.data)
+            return buffer.tobytes()
 
     def write_atomic(self, path: str, data: bytes | memoryview) -> None:
         """Upload under its own name, which shows it only when it is whole; see `Storage.write_atomic`."""
@@ -190,9 +187,3 @@ class ObjectStorage:
         """Write an object and remove it; see `Storage.ensure_writable`."""
         self.write_atomic(PROBE, b"0")
         self.remove_tree(PROBE)
-
-
-def _bytes(reader: ObjectReader, offset: int, length: int) -> bytes:
-    buffer = np.empty(length, np.uint8)
-    reader.read_into(offset, buffer.data)
-    return buffer.tobytes()

@@ -12,6 +12,7 @@ from ristune.errors import InputError
 from ristune.storage.access import open_storage
 from ristune.storage.fetch import RANGE_BYTES, READS, fetch
 from tests.storage.faults import Fault, fault_server
+from tests.storage.ranges import ranged
 
 DATA = np.random.default_rng(0).bytes(2 * RANGE_BYTES + 1000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -202,7 +203,7 @@ def test_expired_credentials_are_read_anew_once_for_all_threads(server, pool, mo
     "call",
     [
         lambda storage: storage.read("small"),
-        lambda storage: storage.read_range("small", 1, 2),
+        lambda storage: ranged(storage, "small", 1, 2),
         lambda storage: storage.write_atomic("new", b"1"),
         lambda storage: storage.exists("small"),
         lambda storage: storage.list(""),
