@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+# From this many bytes on memory is asked of the system, below it of the allocator, which is faster.
+LARGE = 1 << 20
+
 
 class BufferPool:
     """Buffers of one size.
@@ -46,7 +49,9 @@ def _pinned(size: int) -> NDArray[np.uint8]:
 
 
 def _plain(size: int) -> NDArray[np.uint8]:
-    """Memory in huge pages where the system has them: the first write to it then costs a tenth."""
+    """Memory, in huge pages if it is large and the system has them: the first write then costs a tenth."""
+    if size < LARGE:
+        return np.empty(size, np.uint8)
     # Private: shared memory, the default, has no huge pages on most systems.
     pages = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -147,7 +147,7 @@ class NodeCache:
             if not reserve(place, kept.folder, kept.lacks(missing), lambda: kept.reserve(missing)):
                 return False
             self.report(f"{kept.unit.name}: decoding {need / 1e6:.0f} MB into {place.path}")
-            fill(missing, kept.writer(descriptor), finished)
+            fill(missing, kept.writer(descriptor, missing), finished)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ristune.data.buffers import BufferPool
 from ristune.data.columns import Column
-from ristune.data.layout import Layout, Planes, row_width, view
+from ristune.data.layout import Layout, Planes, row_width, strides
 
 # Columns of a batch start at multiples of it: a cache line, and enough for every dtype.
 LINE = 64
@@ -55,22 +56,21 @@ class Gatherer:
             columns: the columns of a batch, in this order.
             batch_size: the most samples in a batch.
         """
-        # All that does not change from batch to batch is worked out here: a batch takes a millisecond.
+        # All that does not change from batch to batch is worked out here: a batch takes half a millisecond.
         self._wide: list[tuple[int, int, int]] = []
-        self._narrow: list[tuple[int, Column, int, int, int]] = []
-        self._columns: list[tuple[str, torch.dtype, tuple[int, ...], int, int, int]] = []
+        self._narrow: list[tuple[int, _Place]] = []
+        self._columns: list[tuple[str, _Place]] = []
         self._sizes = [0, 0]
         for name in columns:
             number, column, offset = layout.places[name]
             part = WIDE_PART if layout.planes[number].wide else NARROW_PART
-            start = self._sizes[part]
+            place = _Place(column, part, self._sizes[part], offset, layout.planes[number].width)
             if part == WIDE_PART:
-                self._wide.append((number, start, row_width(column)))
+                self._wide.append((number, place.start, place.width))
             else:
-                self._narrow.append((number, column, offset, start, row_width(column)))
-            width = row_width(column)
-            self._columns.append((name, TORCH_DTYPES[column.dtype], column.shape, part, start, width))
-            self._sizes[part] = -(-(start + row_width(column) * batch_size) // LINE) * LINE
+                self._narrow.append((number, place))
+            self._columns.append((name, place))
+            self._sizes[part] = -(-(place.start + place.width * batch_size) // LINE) * LINE
 
     def pools(self, kept: int, pinned: bool) -> list[BufferPool]:
         """Memory for batches, a pool for each part; see `BufferPool`."""
@@ -98,22 +98,49 @@ class Gatherer:
                 # Rows are in range by construction; any other mode would copy through a buffer of numpy's.
                 np.take(planes[number], rows, axis=0, out=target, mode="clip")
             taken: dict[int, NDArray[np.uint8]] = {}
-            for number, column, offset, start, width in self._narrow:
+            for number, place in self._narrow:
                 if number not in taken:
                     taken[number] = np.take(planes[number], rows, axis=0, mode="clip")
-                first = start + done * width
-                target = narrow[first : first + count * width].view(column.dtype)
-                target.reshape(count, *column.shape)[...] = view(taken[number], column, offset)
+                place.of_batch(narrow, done, count)[...] = place.of_plane(taken[number], count)
             done += count
         return Packed((torch.from_numpy(wide), torch.from_numpy(narrow)), done)
 
     def columns(self, batch: Packed) -> dict[str, Tensor]:
         """The columns of a batch by name, [B, *shape], of their dtypes, sharing its memory."""
-        found = {}
-        for name, dtype, shape, part, start, width in self._columns:
-            values = batch.parts[part][start : start + batch.rows * width]
-            found[name] = values.view(dtype).view(batch.rows, *shape)
-        return found
+        if batch.parts[0].device.type == "cpu":
+            # By way of numpy, whose views are made in a third of the time.
+            memory = [part.numpy() for part in batch.parts]
+            return {
+                name: torch.from_numpy(place.of_batch(memory[place.part], 0, batch.rows))
+                for name, place in self._columns
+            }
+        return {
+            name: batch.parts[place.part][place.start : place.start + batch.rows * place.width]
+            .view(TORCH_DTYPES[place.dtype])
+            .view(batch.rows, *place.shape)
+            for name, place in self._columns
+        }
+
+
+class _Place:
+    """Where a column lies in a batch, and in the rows of its plane."""
+
+    def __init__(self, column: Column, part: int, start: int, offset: int, stride: int) -> None:
+        self.dtype = column.dtype
+        self.shape = column.shape
+        self.part = part
+        self.start = start
+        self.width = row_width(column)
+        self._offset = offset
+        self._strides = (stride, *strides(column))
+
+    def of_batch(self, part: NDArray[np.uint8], first: int, rows: int) -> NDArray[Any]:
+        """[rows, *shape] of a part of a batch, from its row `first` on, contiguous."""
+        return np.ndarray((rows, *self.shape), self.dtype, part, self.start + first * self.width)
+
+    def of_plane(self, taken: NDArray[np.uint8], rows: int) -> NDArray[Any]:
+        """[rows, *shape] of rows of its plane, strided."""
+        return np.ndarray((rows, *self.shape), self.dtype, taken, self._offset, self._strides)
 
 
 def gather_there(

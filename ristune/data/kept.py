@@ -2,15 +2,14 @@
 
 import errno
 import json
-import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
-
 from ristune.data.entries import RESERVED, ROWS, write_whole
+from ristune.data.huge import Collapsed, mapped
 from ristune.data.layout import Layout, Planes, planes
 from ristune.data.manifest import Shard
 from ristune.data.scatter import Put
@@ -94,17 +93,30 @@ class Kept:
         done = [index for index in range(len(self.unit.shards)) if index not in lacking]
         return self.unit.bytes_of([*done, *missing])
 
-    def writer(self, descriptor: int) -> Put:
-        """A function that puts bytes in their places."""
+    def writer(self, descriptor: int, missing: Sequence[int]) -> Put:
+        """A function that puts bytes of the missing shards in their places."""
+        huge = Collapsed(descriptor, self._extents[-1], self._spans(missing))
 
         def put(plane: int, at: int, data: memoryview) -> None:
             at += self._extents[plane]
+            huge.prepare(at, at + len(data))
             while data:
                 # By descriptor, not through the mapping: a full disk is then an error and no signal.
                 written = os.pwrite(descriptor, data, at)
                 data, at = data[written:], at + written
 
         return put
+
+    def _spans(self, missing: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """The bytes of the missing shards in each plane, first and last; shards that touch are one span."""
+        starts = list(accumulate((shard.rows for shard in self.unit.shards), initial=0))
+        for plane, start in zip(self.unit.layout.planes, self._extents, strict=False):
+            wanted = sorted(missing)
+            while wanted:
+                first = last = wanted.pop(0)
+                while wanted and wanted[0] == last + 1:
+                    last = wanted.pop(0)
+                yield start + starts[first] * plane.width, start + starts[last + 1] * plane.width
 
     def finish(self, descriptor: int, index: int) -> None:
         """Note that a shard is whole, after its rows are where a power cut leaves them."""
@@ -147,9 +159,7 @@ class Kept:
         """The planes, in pages that all processes of the node share."""
         with self._rows.open("rb") as file:
             # A private mapping: what a careless task writes stays in its own process.
-            protection = mmap.PROT_READ | mmap.PROT_WRITE
-            pages = mmap.mmap(file.fileno(), self._extents[-1], mmap.MAP_PRIVATE, protection)
-        return planes(np.frombuffer(pages, np.uint8), self.unit.layout, self.unit.rows)
+            return planes(mapped(file.fileno(), self._extents[-1]), self.unit.layout, self.unit.rows)
 
     def _line(self, index: int, inode: int) -> str:
         shard = self.unit.shards[index]

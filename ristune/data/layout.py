@@ -131,13 +131,14 @@ def view(rows: NDArray[np.uint8], column: Column, offset: int) -> NDArray[Any]:
         column.dtype,
         rows,
         offset,
-        (rows.strides[0], *_strides(column)),
+        (rows.strides[0], *strides(column)),
     )
 
 
-def _strides(column: Column) -> tuple[int, ...]:
-    strides, step = [], np.dtype(column.dtype).itemsize
+def strides(column: Column) -> tuple[int, ...]:
+    """The bytes from one element to the next in a row of a column, for each of its axes."""
+    found, step = [], np.dtype(column.dtype).itemsize
     for size in reversed(column.shape):
-        strides.append(step)
+        found.append(step)
         step *= size
-    return tuple(reversed(strides))
+    return tuple(reversed(found))

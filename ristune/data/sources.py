@@ -22,6 +22,9 @@ from ristune.data.reading import GroupReader
 from ristune.data.scatter import READERS
 from ristune.data.threads import Daemons
 
+# Batches whose memory is kept for the next ones: those of threads, and of who uses them.
+LIVE = 6
+
 Batch = dict[str, Tensor]
 
 
@@ -80,6 +83,8 @@ class HostSource:
         self._begin = begin
         self._gatherer = gatherer
         self._device = device
+        # For all epochs: fresh memory would cost an epoch of small batches a tenth of its time.
+        self._pools = gatherer.pools(kept=LIVE, pinned=device.type == "cuda")
 
     def batches(self, order: Order, batch_size: int, start: int, prefetch: int) -> Iterator[Batch]:
         """The batches of an epoch; see `Source.batches`."""
@@ -87,8 +92,7 @@ class HostSource:
             return
         first = int(np.searchsorted(order.bounds, start * batch_size, side="right")) - 1
         windows = self._begin(order, first)
-        pools = self._gatherer.pools(prefetch + 3, pinned=self._device.type == "cuda")
-        jobs = self._jobs(order, batch_size, start, first, windows, pools)
+        jobs = self._jobs(order, batch_size, start, first, windows)
         try:
             for packed in moved(ahead(jobs, prefetch, windows.abandon), self._device):
                 yield self._gatherer.columns(packed)
@@ -102,7 +106,6 @@ class HostSource:
         start: int,
         number: int,
         windows: Windows,
-        pools: Sequence[BufferPool],
     ) -> Iterator[Callable[[], Packed]]:
         end = len(order)
         # The windows that batches not yet made need, each with where it starts and ends in the epoch.
@@ -116,13 +119,13 @@ class HostSource:
             while needed[0][1] <= first:
                 needed.popleft()
             parts = [(max(first, a) - a, min(last, b) - a, window) for a, b, window in needed]
-            yield partial(self._gather, pools, parts)
+            yield partial(self._gather, parts)
 
-    def _gather(
-        self, pools: Sequence[BufferPool], parts: Sequence[tuple[int, int, Callable[[], Window]]]
-    ) -> Packed:
+    def _gather(self, parts: Sequence[tuple[int, int, Callable[[], Window]]]) -> Packed:
         windows = [(window(), a, b) for a, b, window in parts]
-        return self._gatherer.gather(pools, [(window.planes, window.rows[a:b]) for window, a, b in windows])
+        return self._gatherer.gather(
+            self._pools, [(window.planes, window.rows[a:b]) for window, a, b in windows]
+        )
 
 
 class ResidentWindows:

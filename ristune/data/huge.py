@@ -1,0 +1,116 @@
+"""Rows in huge pages: from small ones a gather waits for the page tables with every sample."""
+
+import ctypes
+import errno
+import mmap
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Where Linux says how large its huge pages are.
+PAGE_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+# Of Linux' mman.h; Python names neither.
+MAP_FIXED, MADV_COLLAPSE = 0x10, 25
+
+
+def huge_page() -> int:
+    """The bytes of a huge page; 0 where the system has none."""
+    return int(PAGE_SIZE.read_text()) if PAGE_SIZE.is_file() else 0
+
+
+def mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
+    """A file in memory, [size], uint8, in huge pages where the file has them.
+
+    The mapping is private: what is written to it stays in its process. What is not written to lies in the
+    pages of the file, which all processes share.
+
+    Args:
+        descriptor: the file.
+        size: its bytes.
+
+    Raises:
+        OSError: it cannot be mapped.
+    """
+    return _mapped(descriptor, size, mmap.MAP_PRIVATE)
+
+
+class Collapsed:
+    """Sees that a file gets huge pages before it is written, in file systems that make none by themselves.
+
+    A file in shared memory has pages of 4 kB on most systems, whatever their size could be; only
+    MADV_COLLAPSE (Linux 6.1) makes huge ones of them. Writing to those is faster, too.
+    """
+
+    def __init__(self, descriptor: int, size: int, spans: Iterable[tuple[int, int]]) -> None:
+        """Find the pages.
+
+        Args:
+            descriptor: the file, open for writing.
+            size: its bytes; holes need not be filled.
+            spans: first and last byte of what is going to be written, whatever is there now.
+        """
+        self._descriptor = descriptor
+        self._page = huge_page()
+        self._left: set[int] = set()
+        if self._page and hasattr(mmap, "MADV_HUGEPAGE"):
+            for first, last in spans:
+                # Whole ones only: beside them lies what is not to be written, or nothing that takes room.
+                self._left.update(range(-(-first // self._page), last // self._page))
+        if self._left:
+            self._memory = _mapped(descriptor, size, mmap.MAP_SHARED)
+
+    def prepare(self, first: int, last: int) -> None:
+        """Make huge pages of those that hold bytes of a range; what was in them is lost.
+
+        Raises:
+            OSError: there is no room for them.
+        """
+        if not self._left:
+            return
+        for number in range(first // self._page, -(-last // self._page)):
+            if number in self._left:
+                self._left.remove(number)
+                # A page of which nothing is there cannot be collapsed.
+                os.pwrite(self._descriptor, b"\0", number * self._page)
+                failed = _advise(self._memory[number * self._page :][: self._page], MADV_COLLAPSE)
+                if failed not in (0, errno.EAGAIN):
+                    # Small pages do as well: an old kernel, or one short of huge pages, has no more of them.
+                    self._left.clear()
+                    return
+
+
+def _mapped(descriptor: int, size: int, flags: int) -> NDArray[np.uint8]:
+    page, access = huge_page(), mmap.PROT_READ | mmap.PROT_WRITE
+    if not 0 < page <= size:
+        return np.frombuffer(mmap.mmap(descriptor, size, flags, access), np.uint8)
+    # Huge pages need an address that is a multiple of them, which not all file systems choose: the file is
+    # mapped over the middle of memory that nobody uses, and goes when that goes.
+    whole = mmap.mmap(-1, size + page, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, access)
+    around = np.frombuffer(whole, np.uint8)
+    skipped = -around.ctypes.data % page
+    target = around[skipped : skipped + size]
+    found = _libc().mmap(target.ctypes.data, size, access, flags | MAP_FIXED, descriptor, 0)
+    if found != target.ctypes.data:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    _advise(target, mmap.MADV_HUGEPAGE)
+    return target
+
+
+def _advise(memory: NDArray[np.uint8], advice: int) -> int:
+    """Advise the kernel; the number of the error, or 0."""
+    return ctypes.get_errno() if _libc().madvise(memory.ctypes.data, memory.nbytes, advice) else 0
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    # Python's own mmap takes no address.
+    libc = ctypes.CDLL(None, use_errno=True)
+    numbers = (ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    libc.mmap.argtypes, libc.mmap.restype = (ctypes.c_void_p, *numbers), ctypes.c_void_p
+    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return libc
