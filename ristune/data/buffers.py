@@ -15,9 +15,8 @@ LARGE = 1 << 20
 class BufferPool:
     """Buffers of one size.
 
-    A buffer is lent as an array object of its own; when that object is gone, the buffer is free again. What
-    is made of it with torch keeps the object alive. What is made of it with numpy does not, since numpy's
-    views refer to the owner of the memory at once: who makes such views keeps the array lent beside them.
+    A buffer is lent as an array object of its own; when that object is gone, and all that was made of it with
+    numpy or torch, the buffer is free again.
     """
 
     def __init__(self, size: int, kept: int, pinned: bool = False) -> None:
@@ -38,7 +37,8 @@ class BufferPool:
             owner = self._free.pop()
         except IndexError:
             owner = _pinned(self._size) if self._pinned else _plain(self._size)
-        lent = owner[:]
+        # Not a slice: views of one refer to the owner of the memory, and would let this object go.
+        lent = np.frombuffer(owner.data, np.uint8)
         weakref.finalize(lent, self._free.append, owner).atexit = False
         return lent
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from ristune.data.entries import ROWS, enter, evict, reserve, room, size_there
 from ristune.data.kept import Kept, Unit
-from ristune.data.layout import Planes
+from ristune.data.layout import Rows
 from ristune.data.locks import Hold, hold
 from ristune.data.places import GB, Place
 from ristune.data.scatter import Put
 from ristune.errors import InputError
 
 # Goes up when the files of an entry change, so that what another version left is not read.
-VERSION = 2
+VERSION = 3
 # How often long work, and waiting for another's, says how far it is, in seconds.
 REPORT_S = 10
 # How often it is asked whether another process is done, and after what silence it is given up, in seconds.
@@ -30,11 +30,11 @@ class Resident:
     """Rows in memory; nobody may write to them.
 
     Attributes:
-        planes: by number, [rows of the unit, width], uint8; only the rows asked for are there.
+        rows: [rows of the unit, width], uint8; only those asked for are there.
         held: keeps the files from being evicted.
     """
 
-    planes: Planes
+    rows: Rows
     held: Hold | None = None
 
 

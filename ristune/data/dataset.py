@@ -14,7 +14,7 @@ from ristune.data.columns import Column
 from ristune.data.foreign.files import Foreign, decode_foreign
 from ristune.data.foreign.opening import is_foreign, read_foreign
 from ristune.data.kept import Unit
-from ristune.data.layout import Layout, layout, planes, view
+from ristune.data.layout import Layout, Rows, is_wide, layout, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
 from ristune.data.reading import GroupReader
 from ristune.data.scatter import READERS, Put, scatter_shards
@@ -93,7 +93,7 @@ class Dataset:
         """What all of it takes in memory."""
         units = [self._unit(split, part.shards) for split, part in self.manifest.splits.items()]
         tables = [Unit(name, layout(table.columns), (table,)) for name, table in self.manifest.tables.items()]
-        return sum(unit.layout.extents(unit.rows)[-1] for unit in [*units, *tables])
+        return sum(unit.size for unit in [*units, *tables])
 
     def column(self, name: str) -> Column:
         """The column of that name.
@@ -145,7 +145,8 @@ class Dataset:
             limit: only the first so many samples, an unbiased choice since rows lie in random order.
 
         Returns:
-            One tensor [rows, *shape] for each column, of its dtype, on the CPU; never to be written to.
+            One tensor [rows, *shape] for each column, of its dtype, on the CPU; never to be written to. Each
+            row is contiguous; the rows of a wide column need not touch.
 
         Raises:
             InputError: there is no such split or column, the split has fewer samples than `limit`, or a
@@ -159,7 +160,7 @@ class Dataset:
         return _tensors(self.resident(name, rows), self.layout, wanted, rows)
 
     def resident(self, split: str, rows: int) -> Resident:
-        """The first samples of a split as planes of `layout`: the node's copy, or without a cache an own one.
+        """The first samples of a split as rows of `layout`: the node's copy, or without a cache an own one.
 
         Raises:
             InputError: a shard is missing, truncated or altered, or there is no room.
@@ -215,10 +216,10 @@ class Dataset:
 
         if self.cache is not None:
             return self.cache.attach(self.dataset_id, self.uri, unit, shards, fill)
-        own = planes(np.empty(unit.layout.extents(starts[shards])[-1], np.uint8), unit.layout, starts[shards])
+        own = np.empty((starts[shards], unit.layout.width), np.uint8)
 
-        def put(plane: int, at: int, data: memoryview) -> None:
-            own[plane].reshape(-1)[at : at + len(data)] = np.frombuffer(data, np.uint8)
+        def put(first: int, rows: Rows) -> None:
+            own[first : first + len(rows)] = rows
 
         fill(range(shards), put, lambda index: None)
         return Resident(own)
@@ -254,8 +255,7 @@ class Dataset:
 def _tensors(found: Resident, of: Layout, columns: Sequence[Column], rows: int) -> dict[str, Tensor]:
     tensors = {}
     for column in columns:
-        number, _, offset = of.places[column.name]
-        # A copy only of what does not lie together; wide columns stay in the pages that all processes share.
-        values = np.ascontiguousarray(view(found.planes[number][:rows], column, offset))
-        tensors[column.name] = torch.from_numpy(values)
+        values = view(found.rows[:rows], *of.places[column.name])
+        # Wide columns stay in the pages that all processes share; a copy of a narrow one is read much faster.
+        tensors[column.name] = torch.from_numpy(values if is_wide(column) else np.ascontiguousarray(values))
     return tensors

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ristune.data.dataset import Dataset
-from ristune.data.gather import gather_there
+from ristune.data.gather import Batch, Gatherer
 from ristune.data.order import Order
-from ristune.data.sources import Batch
 
 
 class DeviceSource:
@@ -21,9 +19,8 @@ class DeviceSource:
         self, dataset: Dataset, split: str, columns: Sequence[str], rows: int, device: torch.device
     ) -> None:
         """Copy the samples to the device, unless this process did so for the trial before."""
-        self._layout = dataset.layout
-        self._columns = columns
-        self._planes = _on_device(dataset, split, columns, rows, device)
+        self._gatherer = Gatherer(dataset.layout, columns, batch_size=0)
+        self._samples = _on_device(dataset, split, rows, device)
         self._device = device
 
     def batches(self, order: Order, batch_size: int, start: int, prefetch: int) -> Iterator[Batch]:
@@ -34,34 +31,28 @@ class DeviceSource:
         rows = torch.cat(parts).to(self._device)
         for number in range(start, math.ceil(len(order) / batch_size)):
             chosen = rows[number * batch_size : (number + 1) * batch_size]
-            yield gather_there(self._planes, self._layout, self._columns, chosen)
+            samples = torch.index_select(self._samples, 0, chosen).view(torch.uint8)
+            yield self._gatherer.columns_there(samples)
 
 
-# What this process has put on devices, for the next trial it runs: the planes by what they are of.
-_KEPT: dict[tuple[object, ...], dict[int, Tensor]] = {}
+# What this process has put on devices, for the next trial it runs, by what it is of.
+_KEPT: dict[tuple[object, ...], Tensor] = {}
 
 
 def kept_on_device(dataset: Dataset, split: str, device: torch.device) -> int:
     """The bytes of a device that would be used again, or be freed, for these samples."""
     same = [key for key in _KEPT if key[0] != dataset.dataset_id or key[1:3] == (split, device)]
-    return sum(plane.nbytes for key in same for plane in _KEPT[key].values())
+    return sum(_KEPT[key].nbytes for key in same)
 
 
-def _on_device(
-    dataset: Dataset, split: str, columns: Sequence[str], rows: int, device: torch.device
-) -> dict[int, Tensor]:
-    """The planes of some columns on a device."""
-    key = (dataset.dataset_id, split, device, tuple(columns), rows)
+def _on_device(dataset: Dataset, split: str, rows: int, device: torch.device) -> Tensor:
+    """The samples on a device, [rows, width / 8], int64: a GPU gathers words faster than bytes."""
+    key = (dataset.dataset_id, split, device, rows)
     # Before anything is copied: memory must not hold two datasets, or a split twice.
     for other in [*_KEPT]:
         if other != key and (other[0] != key[0] or other[1:3] == key[1:3]):
             del _KEPT[other]
     if key not in _KEPT:
-        resident = dataset.resident(split, rows)
-        numbers = {dataset.layout.places[name][0] for name in columns}
-        _KEPT[key] = {number: _copied(resident.planes[number][:rows], device) for number in numbers}
+        samples = dataset.resident(split, rows).rows[:rows]
+        _KEPT[key] = torch.from_numpy(samples.view(np.int64)).to(device, copy=True)
     return _KEPT[key]
-
-
-def _copied(plane: NDArray[np.uint8], device: torch.device) -> Tensor:
-    return torch.from_numpy(plane).to(device, copy=True)

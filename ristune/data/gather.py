@@ -1,8 +1,6 @@
 """Rows to batches: the one place where samples are copied together."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,11 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ristune.data.buffers import BufferPool
-from ristune.data.columns import Column
-from ristune.data.layout import Layout, Planes, row_width, strides
-
-# Columns of a batch start at multiples of it: a cache line, and enough for every dtype.
-LINE = 64
+from ristune.data.layout import Layout, Rows, is_wide, row_width
 
 TORCH_DTYPES = {
     "|u1": torch.uint8,
@@ -27,141 +21,79 @@ TORCH_DTYPES = {
     "<f8": torch.float64,
 }
 
-
-# The two parts of a batch: who keeps the ids of a batch must not keep its wide columns with them.
-WIDE_PART, NARROW_PART = 0, 1
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A batch as two runs of bytes, so that it moves to a device in few pieces.
-
-    Attributes:
-        parts: the wide columns and the narrow ones, [size], uint8.
-        rows: the number of samples.
-    """
-
-    parts: tuple[Tensor, ...]
-    rows: int
+Batch = dict[str, Tensor]
 
 
 class Gatherer:
-    """Copies samples out of planes into batches, whose columns are contiguous."""
+    """Copies samples together into batches.
+
+    Who keeps the ids of a batch must not keep its wide columns with them: narrow ones are copied once more.
+    """
 
     def __init__(self, layout: Layout, columns: Sequence[str], batch_size: int) -> None:
         """Lay out a batch.
 
         Args:
-            layout: the layout of the planes.
+            layout: the layout of the rows.
             columns: the columns of a batch, in this order.
             batch_size: the most samples in a batch.
         """
         # All that does not change from batch to batch is worked out here: a batch takes half a millisecond.
-        self._wide: list[tuple[int, int, int]] = []
-        self._narrow: list[tuple[int, _Place]] = []
-        self._columns: list[tuple[str, _Place]] = []
-        self._sizes = [0, 0]
-        for name in columns:
-            number, column, offset = layout.places[name]
-            part = WIDE_PART if layout.planes[number].wide else NARROW_PART
-            place = _Place(column, part, self._sizes[part], offset, layout.planes[number].width)
-            if part == WIDE_PART:
-                self._wide.append((number, place.start, place.width))
-            else:
-                self._narrow.append((number, place))
-            self._columns.append((name, place))
-            self._sizes[part] = -(-(place.start + place.width * batch_size) // LINE) * LINE
+        self._width = layout.width
+        self._batch_bytes = layout.width * batch_size
+        self._places = [(name, is_wide(layout.places[name][0]), *layout.places[name]) for name in columns]
+        self._row = np.dtype(
+            {
+                "names": [column.name for column in layout.columns],
+                "formats": [(column.dtype, column.shape) for column in layout.columns],
+                "offsets": list(layout.offsets),
+                "itemsize": layout.width,
+            }
+        )
 
-    def pools(self, kept: int, pinned: bool) -> list[BufferPool]:
-        """Memory for batches, a pool for each part; see `BufferPool`."""
-        return [BufferPool(size, kept, pinned) for size in self._sizes]
+    def pool(self, kept: int, pinned: bool) -> BufferPool:
+        """Memory for batches; see `BufferPool`."""
+        return BufferPool(self._batch_bytes, kept, pinned)
 
-    def gather(
-        self, pools: Sequence[BufferPool], pieces: Sequence[tuple[Planes, NDArray[np.int64]]]
-    ) -> Packed:
-        """Copy a batch together; the interpreter's lock is released meanwhile.
+    def gather(self, pool: BufferPool, pieces: Sequence[tuple[Rows, NDArray[np.int64]]]) -> Rows:
+        """Copy samples together; the interpreter's lock is released meanwhile.
 
         Args:
-            pools: as `pools` makes them.
-            pieces: planes, and the rows to take from them, [b]; together at most `batch_size` rows.
+            pool: as `pool` makes it.
+            pieces: rows of the layout, and which to take from them, [b]; together at most `batch_size`.
 
         Returns:
-            The batch; the memory of a part goes back to its pool when the last tensor of it is gone.
+            The rows, [B, width]; their memory goes back to the pool when nothing refers to it any more.
         """
-        wide, narrow = (pool.take() for pool in pools)
+        count = sum(len(chosen) for _, chosen in pieces)
+        samples = pool.take()[: count * self._width].reshape(count, self._width)
         done = 0
-        for planes, rows in pieces:
-            count = len(rows)
-            for number, start, width in self._wide:
-                first = start + done * width
-                target = wide[first : first + count * width].reshape(count, width)
-                # Rows are in range by construction; any other mode would copy through a buffer of numpy's.
-                np.take(planes[number], rows, axis=0, out=target, mode="clip")
-            taken: dict[int, NDArray[np.uint8]] = {}
-            for number, place in self._narrow:
-                if number not in taken:
-                    taken[number] = np.take(planes[number], rows, axis=0, mode="clip")
-                place.of_batch(narrow, done, count)[...] = place.of_plane(taken[number], count)
-            done += count
-        return Packed((torch.from_numpy(wide), torch.from_numpy(narrow)), done)
+        for rows, chosen in pieces:
+            # They are in range by construction; any other mode would copy through a buffer of numpy's.
+            np.take(rows, chosen, axis=0, out=samples[done : done + len(chosen)], mode="clip")
+            done += len(chosen)
+        return samples
 
-    def columns(self, batch: Packed) -> dict[str, Tensor]:
-        """The columns of a batch by name, [B, *shape], of their dtypes, sharing its memory."""
-        if batch.parts[0].device.type == "cpu":
-            # By way of numpy, whose views are made in a third of the time.
-            memory = [part.numpy() for part in batch.parts]
-            return {
-                name: torch.from_numpy(place.of_batch(memory[place.part], 0, batch.rows))
-                for name, place in self._columns
-            }
+    def columns(self, samples: Rows) -> Batch:
+        """The columns of a batch by name, [B, *shape], of their dtypes.
+
+        Narrow ones are contiguous; of wide ones, which share the memory of the samples, each sample is, one
+        `stride(0)` after the other.
+
+        Args:
+            samples: [B, width].
+        """
+        rows = samples.reshape(-1).view(self._row)
         return {
-            name: batch.parts[place.part][place.start : place.start + batch.rows * place.width]
-            .view(TORCH_DTYPES[place.dtype])
-            .view(batch.rows, *place.shape)
-            for name, place in self._columns
+            name: torch.from_numpy(rows[name] if wide else np.ascontiguousarray(rows[name]))
+            for name, wide, _, _ in self._places
         }
 
-
-class _Place:
-    """Where a column lies in a batch, and in the rows of its plane."""
-
-    def __init__(self, column: Column, part: int, start: int, offset: int, stride: int) -> None:
-        self.dtype = column.dtype
-        self.shape = column.shape
-        self.part = part
-        self.start = start
-        self.width = row_width(column)
-        self._offset = offset
-        self._strides = (stride, *strides(column))
-
-    def of_batch(self, part: NDArray[np.uint8], first: int, rows: int) -> NDArray[Any]:
-        """[rows, *shape] of a part of a batch, from its row `first` on, contiguous."""
-        return np.ndarray((rows, *self.shape), self.dtype, part, self.start + first * self.width)
-
-    def of_plane(self, taken: NDArray[np.uint8], rows: int) -> NDArray[Any]:
-        """[rows, *shape] of rows of its plane, strided."""
-        return np.ndarray((rows, *self.shape), self.dtype, taken, self._offset, self._strides)
-
-
-def gather_there(
-    planes: Mapping[int, Tensor], layout: Layout, columns: Sequence[str], rows: Tensor
-) -> dict[str, Tensor]:
-    """A batch from planes that lie on a device, gathered there.
-
-    Args:
-        planes: by number, [rows, width], uint8.
-        layout: their layout.
-        columns: the columns of the batch, in this order.
-        rows: which rows, [B], int64, on the same device.
-
-    Returns:
-        The columns by name, [B, *shape], of their dtypes, contiguous.
-    """
-    numbers = {layout.places[name][0] for name in columns}
-    taken = {number: torch.index_select(planes[number], 0, rows) for number in numbers}
-    found = {}
-    for name in columns:
-        number, column, offset = layout.places[name]
-        part = taken[number][:, offset : offset + row_width(column)].contiguous()
-        found[name] = part.view(TORCH_DTYPES[column.dtype]).view(len(rows), *column.shape)
-    return found
+    def columns_there(self, samples: Tensor) -> Batch:
+        """The same of samples that lie on a device, [B, width], uint8."""
+        found = {}
+        for name, wide, column, offset in self._places:
+            part = samples[:, offset : offset + row_width(column)].view(TORCH_DTYPES[column.dtype])
+            values = part.view(len(samples), *column.shape)
+            found[name] = values if wide else values.clone(memory_format=torch.contiguous_format)
+        return found

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from ristune.data.entries import RESERVED, ROWS, write_whole
 from ristune.data.huge import Collapsed, mapped
-from ristune.data.layout import Layout, Planes, planes
+from ristune.data.layout import Layout, Rows
 from ristune.data.manifest import Shard
 from ristune.data.scatter import Put
 from ristune.errors import InputError
+
+# File systems give room in multiples of it.
+PAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,14 @@ class Unit:
         """The rows of all shards."""
         return sum(shard.rows for shard in self.shards)
 
+    @property
+    def size(self) -> int:
+        """The bytes of the file: of all rows, in whole pages, which is what they take."""
+        return -(-self.rows * self.layout.width // PAGE) * PAGE
+
     def bytes_of(self, shards: Sequence[int]) -> int:
         """The bytes of the rows of some shards, by number."""
-        return sum(self.shards[index].rows for index in shards) * self.layout.row_bytes
+        return sum(self.shards[index].rows for index in shards) * self.layout.width
 
 
 class Kept:
@@ -46,7 +54,7 @@ class Kept:
     def __init__(self, folder: Path, unit: Unit) -> None:
         self.unit = unit
         self.folder = folder
-        self._extents = unit.layout.extents(unit.rows)
+        self._size = unit.size
         self._rows = folder / f"{unit.name}{ROWS}"
         self._done = folder / f"{unit.name}.done"
         self._failure = folder / f"{unit.name}.failure"
@@ -61,7 +69,7 @@ class Kept:
             lines = self._done.read_bytes().splitlines()
         except FileNotFoundError:
             return list(range(shards))
-        if found.st_size != self._extents[-1]:
+        if found.st_size != self._size:
             return list(range(shards))
         # Of the very file: what was noted of another one of that name says nothing.
         return [i for i in range(shards) if self._line(i, found.st_ino).encode() not in lines]
@@ -73,7 +81,7 @@ class Kept:
     def open(self) -> int:
         """A descriptor of the rows, as long as all of them are; holes take no room."""
         descriptor = os.open(self._rows, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.ftruncate(descriptor, self._extents[-1])
+        os.ftruncate(descriptor, self._size)
         self._failure.unlink(missing_ok=True)
         self.lock.write_text(str(os.getpid()))
         return descriptor
@@ -94,11 +102,11 @@ class Kept:
         return self.unit.bytes_of([*done, *missing])
 
     def writer(self, descriptor: int, missing: Sequence[int]) -> Put:
-        """A function that puts bytes of the missing shards in their places."""
-        huge = Collapsed(descriptor, self._extents[-1], self._spans(missing))
+        """A function that puts rows of the missing shards in their places."""
+        huge = Collapsed(descriptor, self._size, self._spans(missing))
 
-        def put(plane: int, at: int, data: memoryview) -> None:
-            at += self._extents[plane]
+        def put(first: int, rows: Rows) -> None:
+            at, data = first * self.unit.layout.width, memoryview(rows.data).cast("B")
             huge.prepare(at, at + len(data))
             while data:
                 # By descriptor, not through the mapping: a full disk is then an error and no signal.
@@ -108,15 +116,14 @@ class Kept:
         return put
 
     def _spans(self, missing: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """The bytes of the missing shards in each plane, first and last; shards that touch are one span."""
+        """The bytes of the missing shards, first and last; shards that touch are one span."""
         starts = list(accumulate((shard.rows for shard in self.unit.shards), initial=0))
-        for plane, start in zip(self.unit.layout.planes, self._extents, strict=False):
-            wanted = sorted(missing)
-            while wanted:
-                first = last = wanted.pop(0)
-                while wanted and wanted[0] == last + 1:
-                    last = wanted.pop(0)
-                yield start + starts[first] * plane.width, start + starts[last + 1] * plane.width
+        wanted, width = sorted(missing), self.unit.layout.width
+        while wanted:
+            first = last = wanted.pop(0)
+            while wanted and wanted[0] == last + 1:
+                last = wanted.pop(0)
+            yield starts[first] * width, starts[last + 1] * width
 
     def finish(self, descriptor: int, index: int) -> None:
         """Note that a shard is whole, after its rows are where a power cut leaves them."""
@@ -155,11 +162,13 @@ class Kept:
         if not self._done.exists():
             self._rows.unlink(missing_ok=True)
 
-    def map(self) -> Planes:
-        """The planes, in pages that all processes of the node share."""
+    def map(self) -> Rows:
+        """The rows, in pages that all processes of the node share."""
         with self._rows.open("rb") as file:
             # A private mapping: what a careless task writes stays in its own process.
-            return planes(mapped(file.fileno(), self._extents[-1]), self.unit.layout, self.unit.rows)
+            pages = mapped(file.fileno(), self._size)
+        rows, width = self.unit.rows, self.unit.layout.width
+        return pages[: rows * width].reshape(rows, width)
 
     def _line(self, index: int, inode: int) -> str:
         shard = self.unit.shards[index]

@@ -1,4 +1,8 @@
-"""How rows lie in the memory of a node: wide columns by themselves, the narrow ones of a row together."""
+"""How samples lie in the memory of a node: all columns of a sample together, sample after sample.
+
+A batch is then copied together from one place a sample. With the columns apart it would be one a column, and
+each of them waits for the memory anew.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,83 +14,59 @@ from numpy.typing import NDArray
 
 from ristune.data.columns import Column
 
-# A column from this many bytes on is gathered by itself; below, one cache miss would serve too few bytes.
+# A column from this many bytes on is wide: a batch has it where the sample lies, and not in a copy.
 WIDE = 1024
-# Rows of a plane start at multiples of it, which suits every dtype.
-ALIGNMENT = 8
-# Planes start on pages of their own.
-PAGE = 4096
+# Wide columns and rows that have one start at multiples of it: a cache line, and enough for every dtype.
+LINE = 64
+# Other rows start at multiples of it, which suits every dtype too.
+WORD = 8
 
-Planes = Sequence[NDArray[np.uint8]]
+# Samples, [n, width], uint8.
+Rows = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Plane:
-    """Columns whose bytes lie together, row after row.
+class Layout:
+    """Where each column lies in the row of a sample.
 
     Attributes:
-        columns: the columns.
-        offsets: where each starts in a row, in bytes.
+        columns: the columns in the order they lie in: wide ones first.
+        offsets: where each starts, in bytes.
         width: the bytes of a row, padding included.
-        wide: whether it is one column that lies by itself, without padding.
     """
 
     columns: tuple[Column, ...]
     offsets: tuple[int, ...]
     width: int
-    wide: bool
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where each column of a sample lies: in which plane, and where in its rows."""
-
-    planes: tuple[Plane, ...]
-
-    @property
-    def row_bytes(self) -> int:
-        """The bytes of one sample in all planes."""
-        return sum(plane.width for plane in self.planes)
 
     @cached_property
-    def places(self) -> Mapping[str, tuple[int, Column, int]]:
-        """By column: the number of its plane, the column, and its offset in the plane's rows."""
-        return {
-            column.name: (number, column, offset)
-            for number, plane in enumerate(self.planes)
-            for column, offset in zip(plane.columns, plane.offsets, strict=True)
-        }
-
-    def extents(self, rows: int) -> list[int]:
-        """Where each plane of so many rows starts in a file, and last where the file ends, in bytes."""
-        starts = [0]
-        for plane in self.planes:
-            starts.append(-(-(starts[-1] + rows * plane.width) // PAGE) * PAGE)
-        return starts
+    def places(self) -> Mapping[str, tuple[Column, int]]:
+        """By name: the column and its offset."""
+        pairs = zip(self.columns, self.offsets, strict=True)
+        return {column.name: (column, offset) for column, offset in pairs}
 
 
 def layout(columns: Sequence[Column]) -> Layout:
     """The layout of columns; the same columns always have the same one."""
-    wide = [column for column in columns if row_width(column) >= WIDE]
-    narrow = [column for column in columns if row_width(column) < WIDE]
-    planes = [Plane((column,), (0,), row_width(column), wide=True) for column in wide]
-    if narrow:
-        # From large elements to small ones each starts at a multiple of its own size, without gaps.
-        narrow.sort(key=lambda column: -np.dtype(column.dtype).itemsize)
-        offsets = [0]
-        for column in narrow:
-            offsets.append(offsets[-1] + row_width(column))
-        width = -(-offsets[-1] // ALIGNMENT) * ALIGNMENT
-        planes.append(Plane(tuple(narrow), tuple(offsets[:-1]), width, wide=False))
-    return Layout(tuple(planes))
+    wide = [column for column in columns if is_wide(column)]
+    # From large elements to small ones each starts at a multiple of its own size, without gaps.
+    narrow = sorted(
+        (column for column in columns if not is_wide(column)),
+        key=lambda column: -np.dtype(column.dtype).itemsize,
+    )
+    offsets, end = [], 0
+    for column in wide:
+        offsets.append(end)
+        end = _rounded(end + row_width(column), LINE)
+    for column in narrow:
+        offsets.append(end)
+        end += row_width(column)
+    return Layout((*wide, *narrow), tuple(offsets), _rounded(end, LINE if wide else WORD))
 
 
-def planes(buffer: NDArray[np.uint8], of: Layout, rows: int) -> Planes:
-    """The planes of so many rows in a buffer of `of.extents(rows)[-1]` bytes."""
-    return [
-        buffer[start : start + rows * plane.width].reshape(rows, plane.width)
-        for plane, start in zip(of.planes, of.extents(rows), strict=False)
-    ]
+def is_wide(column: Column) -> bool:
+    """Whether a batch has the column where the sample lies."""
+    return row_width(column) >= WIDE
 
 
 def row_width(column: Column) -> int:
@@ -94,45 +74,37 @@ def row_width(column: Column) -> int:
     return column.elements * np.dtype(column.dtype).itemsize
 
 
-def pack(plane: Plane, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
-    """Rows of a plane.
+def write_columns(rows: Rows, of: Layout, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write columns into rows.
 
     Args:
-        plane: the plane.
-        arrays: [rows, *shape] for each of its columns, as stored in a shard or of the column's dtype.
-
-    Returns:
-        [rows, width], uint8; for a wide plane the memory of the array passed in.
+        rows: where to, [n, width]; what lies between the columns is left as it is.
+        of: their layout.
+        arrays: [n, *shape] by name, as stored in a shard or of the column's dtype.
     """
-    first = plane.columns[0]
-    if plane.wide:
-        array = np.ascontiguousarray(arrays[first.name], dtype=first.dtype)
-        return array.reshape(len(array), -1).view(np.uint8)
-    rows = len(arrays[first.name])
-    packed = np.zeros((rows, plane.width), np.uint8)
-    for column, offset in zip(plane.columns, plane.offsets, strict=True):
-        view(packed, column, offset)[:] = arrays[column.name]
-    return packed
+    for name, array in arrays.items():
+        column, offset = of.places[name]
+        if array.dtype == np.dtype(column.dtype) and array.flags.c_contiguous:
+            # As bytes, so that a sample is copied at once, whatever its dtype and shape.
+            width = row_width(column)
+            rows[:, offset : offset + width] = array.reshape(len(rows), -1).view(np.uint8)
+        else:
+            view(rows, column, offset)[...] = array
 
 
-def view(rows: NDArray[np.uint8], column: Column, offset: int) -> NDArray[Any]:
-    """One column in rows of its plane, without a copy.
+def view(rows: Rows, column: Column, offset: int) -> NDArray[Any]:
+    """One column of rows, without a copy.
 
     Args:
-        rows: [rows, width], uint8.
+        rows: [n, width].
         column: the column.
         offset: where it starts in a row.
 
     Returns:
-        [rows, *shape], of the column's dtype, strided.
+        [n, *shape], of the column's dtype, strided.
     """
-    return np.ndarray(
-        (len(rows), *column.shape),
-        column.dtype,
-        rows,
-        offset,
-        (rows.strides[0], *strides(column)),
-    )
+    shape, steps = (len(rows), *column.shape), (rows.strides[0], *strides(column))
+    return np.ndarray(shape, column.dtype, rows, offset, steps)
 
 
 def strides(column: Column) -> tuple[int, ...]:
@@ -142,3 +114,7 @@ def strides(column: Column) -> tuple[int, ...]:
         found.append(step)
         step *= size
     return tuple(reversed(found))
+
+
+def _rounded(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 # Goes up with any change below, so that an order is never silently another one.
 ALGORITHM = 2
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Order:
         return int(self.bounds[-1])
 
     @cached_property
-    def starts(self) -> Rows:
+    def starts(self) -> Indices:
         """The first sample of each row group, and last the number of samples, [G + 1]."""
         return np.concatenate([[0], np.cumsum(self.groups)]).astype(np.int64)
 
@@ -57,12 +57,12 @@ class Order:
         return tuple(tuple(wanted[i : i + self.window]) for i in range(0, len(wanted), self.window))
 
     @cached_property
-    def bounds(self) -> Rows:
+    def bounds(self) -> Indices:
         """Where each window starts in the epoch, and last where the epoch ends, [W + 1]."""
         sizes = [sum(int(self._kept[group]) for group in window) for window in self.windows]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
-    def rows(self, window: int) -> Rows:
+    def rows(self, window: int) -> Indices:
         """The samples of a window in the order in which they are visited, [n], int64."""
         groups = self.windows[window]
         rows = np.concatenate([np.arange(self.starts[group], self.starts[group + 1]) for group in groups])
@@ -72,7 +72,7 @@ class Order:
         return rows if self.keep is None else rows[self.keep[rows]]
 
     @cached_property
-    def _kept(self) -> Rows:
+    def _kept(self) -> Indices:
         """How many samples of each row group are visited, [G]."""
         if self.keep is None:
             return np.asarray(self.groups, dtype=np.int64)

@@ -7,8 +7,9 @@ from functools import cache
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-from ristune.data.gather import Packed
+from ristune.data.layout import Rows
 from ristune.data.threads import Daemons
 
 Result = TypeVar("Result")
@@ -47,29 +48,29 @@ def ahead(
         workers.shutdown(cancel_futures=True)
 
 
-def moved(batches: Iterator[Packed], device: torch.device) -> Iterator[Packed]:
-    """Batches on a device.
+def moved(batches: Iterator[Rows], device: torch.device) -> Iterator[Tensor]:
+    """Batches on a device, not the CPU.
 
     On a GPU the next batch is copied by a stream of its own while the last one is used.
 
     Args:
-        batches: on the CPU, in pinned memory if the device is a GPU.
+        batches: samples, [B, width], uint8, in pinned memory if the device is a GPU.
         device: where to.
+
+    Yields:
+        The same there.
     """
-    if device.type == "cpu":
-        yield from batches
-        return
     if device.type != "cuda":
         for batch in batches:
-            yield Packed(tuple(part.to(device) for part in batch.parts), batch.rows)
+            yield torch.from_numpy(batch).to(device)
         return
     stream = _copies(device)
     # The host's memory must not be lent to another batch before the copy out of it has been made.
-    under_way: deque[tuple[torch.cuda.Event, Packed]] = deque()
-    sent: tuple[Packed, torch.cuda.Event] | None = None
+    under_way: deque[tuple[torch.cuda.Event, Rows]] = deque()
+    sent: tuple[Tensor, torch.cuda.Event] | None = None
     for batch in batches:
         with torch.cuda.stream(stream):
-            there = tuple(part.to(device, non_blocking=True) for part in batch.parts)
+            there = torch.from_numpy(batch).to(device, non_blocking=True)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(stream)
         under_way.append((copied, batch))
@@ -77,7 +78,7 @@ def moved(batches: Iterator[Packed], device: torch.device) -> Iterator[Packed]:
             under_way.popleft()
         if sent is not None:
             yield _received(*sent)
-        sent = Packed(there, batch.rows), copied
+        sent = there, copied
     if sent is not None:
         yield _received(*sent)
     stream.synchronize()
@@ -89,10 +90,9 @@ def _copies(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def _received(batch: Packed, copied: torch.cuda.Event) -> Packed:
+def _received(batch: Tensor, copied: torch.cuda.Event) -> Tensor:
     """Make the stream that uses a batch wait for its copy, and keep its memory until that use is over."""
-    user = torch.cuda.current_stream(batch.parts[0].device)
+    user = torch.cuda.current_stream(batch.device)
     user.wait_event(copied)
-    for part in batch.parts:
-        part.record_stream(user)
+    batch.record_stream(user)
     return batch

@@ -1,17 +1,18 @@
-"""Shards into planes while they arrive: no shard is ever whole in memory."""
+"""Shards into rows while they arrive: no shard is ever whole in memory."""
 
 import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
-from typing import Any
+from itertools import accumulate
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ristune.data.buffers import BufferPool
 from ristune.data.foreign.files import Foreign, decode_foreign
-from ristune.data.layout import Layout, pack
+from ristune.data.layout import Layout, Rows, is_wide, write_columns
 from ristune.data.manifest import RowGroup, Shard
 from ristune.data.shards import cut
 from ristune.data.threads import Daemons
@@ -23,22 +24,22 @@ READERS = 6
 # Ranges that have arrived or are on their way, beside those: enough that neither side waits for the other.
 WAITING = 2
 
-# Puts bytes into a plane, by its number, from a byte on that is counted from the plane's first.
-Put = Callable[[int, int, memoryview], None]
+# Puts rows, [n, width], from a row on.
+Put = Callable[[int, Rows], None]
 
 
 def scatter_shards(
     storage: Storage, shards: Sequence[tuple[Shard, int]], layout: Layout, put: Put
 ) -> Iterator[Shard]:
-    """Read shards by ranges, several at once, and put their rows into planes as they come.
+    """Read shards by ranges, several at once, and put their rows as they come.
 
     Rows are put before the hash of their shard is known: they count only when the shard is yielded.
 
     Args:
         storage: the dataset.
         shards: which, in order, each with the row its first one is.
-        layout: the layout of the planes.
-        put: takes the rows.
+        layout: the layout of the rows, of all columns of the shards.
+        put: takes the rows, which are its own only until it returns.
 
     Yields:
         Each shard when all its rows are there and its hash is right.
@@ -46,21 +47,23 @@ def scatter_shards(
     Raises:
         InputError: a shard cannot be read, or is not what the manifest says.
     """
-    columns = [column for _, column, _ in layout.places.values()]
     largest = max((min(shard.bytes, RANGE_BYTES) for shard, _ in shards), default=0)
     pool = BufferPool(largest, kept=READERS + WAITING)
     ours = [shard for shard, _ in shards if not isinstance(shard, Foreign)]
+    most = max((group.rows for shard in ours for group in shard.row_groups), default=0)
+    memory = BufferPool(most * layout.width, kept=2)
     with (
         Daemons(READERS, "ristune-fetch") as readers,
         closing(_ranges(storage, ours, pool, readers)) as arriving,
     ):
         for shard, first in shards:
-            target = _Target(shard, first, layout, put)
             if isinstance(shard, Foreign):
                 whole = fetch(storage, shard.path, shard.bytes, shard.sha256, readers)
-                target.put_rows(decode_foreign(whole, shard, columns, storage.uri))
+                rows = np.empty((shard.rows, layout.width), np.uint8)
+                write_columns(rows, layout, decode_foreign(whole, shard, layout.columns, storage.uri))
+                put(first, rows)
             else:
-                digest = hashlib.sha256()
+                target, digest = _Target(shard, first, layout, memory, put), hashlib.sha256()
                 for offset in range(0, shard.bytes, RANGE_BYTES):
                     data = next(arriving)
                     digest.update(data)
@@ -100,15 +103,16 @@ def _read(opened: Future[Reader], shard: Shard, offset: int, pool: BufferPool) -
 
 
 class _Target:
-    """Where the bytes of one shard go."""
+    """Where the bytes of one shard go: row groups are put together from what arrives of their columns."""
 
-    def __init__(self, shard: Shard, first: int, layout: Layout, put: Put) -> None:
-        self._shard = shard
-        self._first = first
+    def __init__(self, shard: Shard, first: int, layout: Layout, memory: BufferPool, put: Put) -> None:
+        starts = accumulate((group.rows for group in shard.row_groups), initial=first)
+        self._groups = list(zip(starts, shard.row_groups, strict=False))
         self._layout = layout
+        self._memory = memory
         self._put = put
-        # What has arrived of the narrow columns of each row group that is not complete yet, by name.
-        self._narrow: dict[int, dict[str, bytearray]] = {}
+        # Those of which some bytes have arrived and not all, by number.
+        self._begun: dict[int, _Group] = {}
 
     def take(self, offset: int, data: memoryview) -> None:
         """Put what these bytes of the file hold.
@@ -118,53 +122,71 @@ class _Target:
             data: the bytes; those before it have been taken.
         """
         if offset == 0:
-            self._narrow.clear()
-        end, row = offset + len(data), self._first
-        for number, group in enumerate(self._shard.row_groups):
+            self._begun.clear()
+        end = offset + len(data)
+        for number, (row, group) in enumerate(self._groups):
             if group.offset < end and group.offset + group.bytes > offset:
-                self._take_group(number, group, row, offset, data)
-            row += group.rows
+                begun = self._begun.get(number) or _Group(group, self._layout, self._memory)
+                self._begun[number] = begun
+                if begun.take(offset, np.frombuffer(data, np.uint8)):
+                    self._put(row, begun.rows)
+                    del self._begun[number]
 
-    def put_rows(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Put the columns of the whole shard, [rows, *shape] each."""
-        for number in range(len(self._layout.planes)):
-            self._put_plane(number, self._first, arrays)
 
-    def _put_plane(self, number: int, row: int, arrays: dict[str, NDArray[Any]]) -> None:
-        plane = self._layout.planes[number]
-        self._put(number, row * plane.width, memoryview(pack(plane, arrays).data).cast("B"))
+class _Group:
+    """Rows of a row group, of which not all has arrived."""
 
-    def _take_group(self, number: int, group: RowGroup, row: int, offset: int, data: memoryview) -> None:
-        for plane_number, plane in enumerate(self._layout.planes):
-            if plane.wide:
-                (column,) = plane.columns
-                chunk = group.columns[column.name]
-                start = chunk.offset + chunk.length - group.rows * plane.width
-                low, high = max(start, offset), min(chunk.offset + chunk.length, offset + len(data))
-                if low < high:
-                    self._put(
-                        plane_number, row * plane.width + low - start, data[low - offset : high - offset]
-                    )
-            else:
-                self._take_narrow(number, group, plane_number, row, offset, data)
+    def __init__(self, group: RowGroup, layout: Layout, memory: BufferPool) -> None:
+        self._group = group
+        self._layout = layout
+        self._lent = memory.take()
+        self.rows: Rows = self._lent[: group.rows * layout.width].reshape(group.rows, layout.width)
+        self._left = sum(group.columns[column.name].length for column in layout.columns)
+        # What has arrived of narrow columns, which are few bytes, and not always as wide as in memory.
+        self._narrow = {column.name: bytearray() for column in layout.columns if not is_wide(column)}
 
-    def _take_narrow(
-        self, number: int, group: RowGroup, plane_number: int, row: int, offset: int, data: memoryview
-    ) -> None:
-        """Keep the few bytes of narrow columns until all of a row group's are there, then put their rows."""
-        plane = self._layout.planes[plane_number]
-        kept = self._narrow.setdefault(number, {})
-        for column in plane.columns:
-            chunk = group.columns[column.name]
-            low, high = max(chunk.offset, offset), min(chunk.offset + chunk.length, offset + len(data))
-            if low < high:
+    def take(self, offset: int, data: NDArray[np.uint8]) -> bool:
+        """Take the bytes from `offset` of the file on; whether the rows are complete."""
+        for name, (column, at) in self._layout.places.items():
+            chunk = self._group.columns[name]
+            first, last = max(chunk.offset, offset), min(chunk.offset + chunk.length, offset + len(data))
+            if first >= last:
+                continue
+            self._left -= last - first
+            if name in self._narrow:
                 # In order: what is here already is what comes before.
-                kept.setdefault(column.name, bytearray()).extend(data[low - offset : high - offset])
-        if sum(map(len, kept.values())) == sum(group.columns[column.name].length for column in plane.columns):
-            arrays: dict[str, NDArray[Any]] = {}
-            for column in plane.columns:
-                arrays |= cut(
-                    memoryview(kept[column.name]), group.columns[column.name].offset, group, [column]
-                )
-            self._put_plane(plane_number, row, arrays)
-            del self._narrow[number]
+                self._narrow[name].extend(data[first - offset : last - offset])
+                continue
+            width = column.stored_width
+            start = chunk.offset + chunk.length - self._group.rows * width
+            first = max(start, first)
+            if first < last:
+                spread(self.rows[:, at : at + width], first - start, data[first - offset : last - offset])
+        if self._left:
+            return False
+        for name, stored in self._narrow.items():
+            column, _ = self._layout.places[name]
+            arrays = cut(memoryview(stored), self._group.columns[name].offset, self._group, [column])
+            write_columns(self.rows, self._layout, arrays)
+        return True
+
+
+def spread(rows: Rows, at: int, data: NDArray[np.uint8]) -> None:
+    """Copy bytes into rows as if these lay one after another.
+
+    Args:
+        rows: [n, width], which need not touch.
+        at: how many bytes of them come before.
+        data: [size].
+    """
+    width = rows.shape[1]
+    row, begun = divmod(at, width)
+    if begun:
+        head = data[: width - begun]
+        rows[row, begun : begun + len(head)] = head
+        row, data = row + 1, data[len(head) :]
+    whole = len(data) // width
+    rows[row : row + whole] = data[: whole * width].reshape(whole, width)
+    tail = data[whole * width :]
+    if len(tail):
+        rows[row + whole, : len(tail)] = tail

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from zlib_ng.zlib_ng import crc32
 
 from ristune.data.columns import Column
 from ristune.data.manifest import ColumnChunk, RowGroup, Shard
@@ -132,7 +132,7 @@ def damaged(data: bytes | memoryview, start: int, group: RowGroup, columns: Sequ
     for column in columns:
         chunk = group.columns[column.name]
         first = chunk.offset - start
-        if zlib.crc32(view[first : first + chunk.length]) != chunk.crc32:
+        if crc32(view[first : first + chunk.length]) != chunk.crc32:
             names.append(column.name)
     return names
 
@@ -191,8 +191,8 @@ def _row_groups(data: memoryview) -> tuple[RowGroup, ...]:
             chunk = group.column(position)
             # Without a dictionary the first page is the data page, header included.
             offset, length = chunk.data_page_offset, chunk.total_compressed_size
-            crc32 = zlib.crc32(data[offset : offset + length])
-            chunks[chunk.path_in_schema] = ColumnChunk(offset, length, crc32)
+            checksum = crc32(data[offset : offset + length])
+            chunks[chunk.path_in_schema] = ColumnChunk(offset, length, checksum)
         first = min(chunk.offset for chunk in chunks.values())
         last = max(chunk.offset + chunk.length for chunk in chunks.values())
         groups.append(RowGroup(group.num_rows, first, last - first, chunks))

@@ -9,14 +9,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ristune.data.buffers import BufferPool
 from ristune.data.cache import Resident
 from ristune.data.dataset import Dataset
-from ristune.data.gather import Gatherer, Packed
-from ristune.data.layout import Planes, layout, pack, planes
-from ristune.data.order import Order, Rows
+from ristune.data.gather import Batch, Gatherer
+from ristune.data.layout import Rows, layout, write_columns
+from ristune.data.order import Order
 from ristune.data.prefetch import ahead, moved
 from ristune.data.reading import GroupReader
 from ristune.data.scatter import READERS
@@ -24,8 +24,6 @@ from ristune.data.threads import Daemons
 
 # Batches whose memory is kept for the next ones: those of threads, and of who uses them.
 LIVE = 6
-
-Batch = dict[str, Tensor]
 
 
 class Source(Protocol):
@@ -47,14 +45,18 @@ class Window:
     """A window of an order as it lies in memory.
 
     Attributes:
-        planes: the planes that hold its samples.
-        rows: where in the planes they are, in the order of the epoch, [n].
-        keep: what must live as long as the planes are used.
+        rows: memory that holds its samples, [m, width], uint8.
+        chosen: which of its rows these are, in the order of the epoch, [n].
+        keep: what must live as long as the rows are used.
     """
 
-    planes: Planes
     rows: Rows
+    chosen: NDArray[np.int64]
     keep: object = None
+
+
+# Windows to come, each with the first and last of their samples that a batch takes.
+Parts = Sequence[tuple[int, int, Callable[[], Window]]]
 
 
 class Windows(Protocol):
@@ -84,7 +86,7 @@ class HostSource:
         self._gatherer = gatherer
         self._device = device
         # For all epochs: fresh memory would cost an epoch of small batches a tenth of its time.
-        self._pools = gatherer.pools(kept=LIVE, pinned=device.type == "cuda")
+        self._pool = gatherer.pool(kept=LIVE, pinned=device.type == "cuda")
 
     def batches(self, order: Order, batch_size: int, start: int, prefetch: int) -> Iterator[Batch]:
         """The batches of an epoch; see `Source.batches`."""
@@ -92,21 +94,28 @@ class HostSource:
             return
         first = int(np.searchsorted(order.bounds, start * batch_size, side="right")) - 1
         windows = self._begin(order, first)
-        jobs = self._jobs(order, batch_size, start, first, windows)
+        parts = self._parts(order, batch_size, start, first, windows)
         try:
-            for packed in moved(ahead(jobs, prefetch, windows.abandon), self._device):
-                yield self._gatherer.columns(packed)
+            if self._device.type == "cpu":
+                # The columns too are made by the thread that copies: who takes the batch has work of its own.
+                jobs = (partial(self._batch, part) for part in parts)
+                yield from ahead(jobs, prefetch, windows.abandon)
+            else:
+                copies = (partial(self._samples, part) for part in parts)
+                for there in moved(ahead(copies, prefetch, windows.abandon), self._device):
+                    yield self._gatherer.columns_there(there)
         finally:
             windows.abandon()
 
-    def _jobs(
+    def _parts(
         self,
         order: Order,
         batch_size: int,
         start: int,
         number: int,
         windows: Windows,
-    ) -> Iterator[Callable[[], Packed]]:
+    ) -> Iterator[Parts]:
+        """Of each batch the windows that it is taken from, and where in them it starts and ends."""
         end = len(order)
         # The windows that batches not yet made need, each with where it starts and ends in the epoch.
         needed: deque[tuple[int, int, Callable[[], Window]]] = deque()
@@ -118,14 +127,16 @@ class HostSource:
                 number += 1
             while needed[0][1] <= first:
                 needed.popleft()
-            parts = [(max(first, a) - a, min(last, b) - a, window) for a, b, window in needed]
-            yield partial(self._gather, parts)
+            yield [(max(first, a) - a, min(last, b) - a, window) for a, b, window in needed]
 
-    def _gather(self, parts: Sequence[tuple[int, int, Callable[[], Window]]]) -> Packed:
+    def _samples(self, parts: Parts) -> Rows:
         windows = [(window(), a, b) for a, b, window in parts]
         return self._gatherer.gather(
-            self._pools, [(window.planes, window.rows[a:b]) for window, a, b in windows]
+            self._pool, [(window.rows, window.chosen[a:b]) for window, a, b in windows]
         )
+
+    def _batch(self, parts: Parts) -> Batch:
+        return self._gatherer.columns(self._samples(parts))
 
 
 class ResidentWindows:
@@ -138,7 +149,7 @@ class ResidentWindows:
 
     def following(self) -> Callable[[], Window]:
         """The next window; see `Windows`."""
-        window = Window(self._resident.planes, self._order.rows(self._number), self._resident)
+        window = Window(self._resident.rows, self._order.rows(self._number), self._resident)
         self._number += 1
         return partial(_itself, window)
 
@@ -163,12 +174,11 @@ class WindowReader:
             size: row groups in a window.
         """
         self.layout = layout([dataset.column(name) for name in columns])
-        self._columns = [column for _, column, _ in self.layout.places.values()]
         self._groups = list(dataset.groups(split))
         sizes = [shard.row_groups[number].rows for shard, number in self._groups]
         # The largest window there can be: buffers then fit all of them.
         self._rows = sum(sorted(sizes, reverse=True)[:size])
-        self._pool = BufferPool(self.layout.extents(self._rows)[-1], kept=2)
+        self._pool = BufferPool(self._rows * self.layout.width, kept=2)
         largest = max(shard.row_groups[number].bytes for shard, number in self._groups)
         self._raw = BufferPool(largest, kept=READERS)
         self._reader = GroupReader(dataset.storage)
@@ -180,7 +190,7 @@ class WindowReader:
     def load(self, order: Order, number: int, submit: Callable[..., Future[None]]) -> Callable[[], Window]:
         """Begin to read a window; the call that is returned waits for it."""
         lent = self._pool.take()
-        there = planes(lent, self.layout, self._rows)
+        there = lent.reshape(self._rows, self.layout.width)
         groups = order.windows[number]
         starts = np.concatenate([[0], np.cumsum([order.groups[group] for group in groups])])
         reads = [
@@ -194,13 +204,12 @@ class WindowReader:
         local = rows + shift[np.searchsorted(order.starts, rows, side="right") - 1]
         return partial(_arrived, Window(there, local, lent), reads)
 
-    def _read(self, group: int, there: Planes, start: int, rows: int) -> None:
+    def _read(self, group: int, there: Rows, start: int, rows: int) -> None:
         shard, number = self._groups[group]
         raw = self._raw.take()
-        arrays = self._reader.read(shard, number, self._columns, memoryview(raw.data))
+        arrays = self._reader.read(shard, number, self.layout.columns, memoryview(raw.data))
         kept = {name: values[:rows] for name, values in arrays.items()}
-        for plane, target in zip(self.layout.planes, there, strict=True):
-            target[start : start + rows] = pack(plane, kept)
+        write_columns(there[start : start + rows], self.layout, kept)
 
 
 class ReadWindows:

@@ -117,8 +117,9 @@ class Stream:
             start: the first batch to give, to go on with an epoch; the ones before cost nothing.
 
         Yields:
-            One tensor [B, *shape] for each column, contiguous, of its dtype, on the stream's device; the
-            caller's own.
+            One tensor [B, *shape] for each column, of its dtype, on the stream's device; the caller's own.
+            Those of `layout.WIDE` bytes a sample and more lie `stride(0)` apart, each sample contiguous:
+            `reshape`, not `view`, joins their first axis with another.
 
         Raises:
             InputError: a row group cannot be read, or was altered.
@@ -137,7 +138,7 @@ class Stream:
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             free += kept_on_device(self._dataset, self._split, self.device)
-            if self._samples * self._dataset.layout.row_bytes <= gpu_share * free:
+            if self._samples * self._dataset.layout.width <= gpu_share * free:
                 return "gpu"
         return "windowed" if self._dataset.cache is None else "cached"
 

@@ -238,8 +238,7 @@ def test_a_file_that_was_cut_is_fetched_again(root, tmp_path):
 
 def test_what_a_task_writes_stays_in_its_process(root, tmp_path):
     dataset = opened(root, tmp_path / "c")
-    planes = dataset.resident("train", 40).planes
-    planes[0][:] = 0
+    dataset.resident("train", 40).rows[:] = 0
     assert dataset.split("train")["wave"].any()
 
 
@@ -331,7 +330,7 @@ def test_room_is_taken_before_anything_is_fetched(root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalStorage, "open", noted)
     dataset.split("train")
-    rows = dataset.rows("train") * dataset.layout.row_bytes
+    rows = dataset.rows("train") * dataset.layout.width
     assert min(taken) >= rows
 
 

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ristune.data.columns import DTYPES, Column
-from ristune.data.layout import PAGE, WIDE, layout, pack, row_width, view
+from ristune.data.layout import LINE, WIDE, WORD, is_wide, layout, row_width, view, write_columns
+from ristune.data.scatter import spread
 from tests.data.drawing import COLUMNS, draw
 
 COLUMN = st.builds(
@@ -19,45 +21,48 @@ def test_what_is_packed_is_what_is_seen(kinds, rows):
     rng = np.random.default_rng(0)
     arrays = {c.name: rng.integers(0, 100, (rows, *c.shape)).astype(c.dtype) for c in columns}
     of = layout(columns)
-    planes = [pack(plane, arrays) for plane in of.planes]
-    found = {name: view(planes[n], column, offset) for name, (n, column, offset) in of.places.items()}
-    assert sorted(found) == sorted(arrays)
-    for name, values in arrays.items():
-        np.testing.assert_array_equal(found[name], values, strict=True)
-    for plane, packed in zip(of.planes, planes, strict=True):
-        assert packed.shape == (rows, plane.width)
-        for column, offset in zip(plane.columns, plane.offsets, strict=True):
-            assert offset % np.dtype(column.dtype).itemsize == 0
-            assert plane.width % np.dtype(column.dtype).itemsize == 0
+    assert of.width % WORD == 0
+    packed = np.empty((rows, of.width), np.uint8)
+    write_columns(packed, of, arrays)
+    assert sorted(of.places) == sorted(arrays)
+    taken = np.zeros(of.width, int)
+    for name, (column, offset) in of.places.items():
+        np.testing.assert_array_equal(view(packed, column, offset), arrays[name], strict=True)
+        assert offset % (LINE if is_wide(column) else np.dtype(column.dtype).itemsize) == 0
+        taken[offset : offset + row_width(column)] += 1
+    assert taken.max() == 1
+    assert not any(is_wide(column) for column in columns) or of.width % LINE == 0
 
 
-def test_wide_columns_lie_by_themselves_and_narrow_ones_together():
+def test_wide_columns_come_first_and_narrow_ones_without_gaps():
     columns = [
         *COLUMNS,
         Column("big", "<f4", (WIDE // 4,), "1", "input"),
-        Column("odd", "|u1", (1025,), "1", "label"),
+        Column("odd", "|u1", (WIDE + 1,), "1", "label"),
     ]
-    planes = layout(columns).planes
-    assert [len(plane.columns) for plane in planes] == [1, 1, len(COLUMNS)]
-    assert [plane.wide for plane in planes] == [True, True, False]
+    of = layout(columns)
+    assert [column.name for column in of.columns[:2]] == ["big", "odd"]
+    assert of.offsets[:2] == (0, WIDE)
+    narrow = sum(row_width(column) for column in COLUMNS)
+    assert of.offsets[2] == 2 * WIDE + LINE
+    assert of.offsets[-1] + row_width(of.columns[-1]) == of.offsets[2] + narrow
 
 
-def test_a_wide_column_is_packed_without_a_copy():
-    column = Column("big", "<f4", (WIDE,), "1", "input")
-    values = np.ones((3, WIDE), np.float32)
-    assert np.shares_memory(pack(layout([column]).planes[0], {"big": values}), values)
-
-
-def test_planes_start_on_pages():
-    extents = layout([*COLUMNS, Column("big", "<f4", (WIDE,), "1", "input")]).extents(7)
-    assert extents[0] == 0
-    assert all(start % PAGE == 0 for start in extents)
-    assert extents[1] >= 7 * 4 * WIDE
+@pytest.mark.parametrize("cuts", [[5], [1, 2, 3], [12, 24], [7, 31, 33], range(1, 48)])
+def test_bytes_are_spread_over_rows_wherever_they_are_cut(cuts):
+    data, rows = np.arange(48, dtype=np.uint8), np.zeros((4, 20), np.uint8)
+    for first, last in zip([0, *cuts], [*cuts, 48], strict=True):
+        spread(rows[:, 3:15], first, data[first:last])
+    assert rows[:, 3:15].tobytes() == data.tobytes()
+    assert not rows[:, :3].any()
+    assert not rows[:, 15:].any()
 
 
 def test_stored_integers_become_as_narrow_as_declared():
     bits = next(column for column in COLUMNS if column.name == "bits")
     of = layout([bits])
-    packed = pack(of.planes[0], {"bits": draw(5)["bits"].astype(bits.stored_dtype)})
-    assert view(packed, bits, 0).dtype == np.uint8
+    packed = np.empty((5, of.width), np.uint8)
+    drawn = draw(5)["bits"]
+    write_columns(packed, of, {"bits": drawn.astype(bits.stored_dtype)})
+    np.testing.assert_array_equal(view(packed, bits, 0), drawn.astype(np.uint8), strict=True)
     assert row_width(bits) == 1

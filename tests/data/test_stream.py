@@ -16,7 +16,7 @@ from ristune.data.columns import Column
 from ristune.data.dataset import Dataset, open_dataset
 from ristune.data.device import DeviceSource, kept_on_device
 from ristune.data.gather import Gatherer
-from ristune.data.layout import WIDE, layout, pack
+from ristune.data.layout import WIDE, layout, write_columns
 from ristune.data.places import Place
 from ristune.data.shards import encode
 from ristune.data.stream import Stream
@@ -171,12 +171,13 @@ def test_who_keeps_a_narrow_column_does_not_keep_the_wide_ones():
     wide = [Column("wave", "<f4", (WIDE,), "1", "input"), Column("sample_id", "<i8", (), "1", "id")]
     rng = np.random.default_rng(0)
     arrays = {"wave": rng.random((40, WIDE), np.float32), "sample_id": np.arange(40)}
-    planes = [pack(plane, arrays) for plane in layout(wide).planes]
+    rows = np.empty((40, layout(wide).width), np.uint8)
+    write_columns(rows, layout(wide), arrays)
     gatherer = Gatherer(layout(wide), ["wave", "sample_id"], 4)
     pools = gatherer.pools(kept=2, pinned=False)
     kept, addresses = [], set()
     for first in range(0, 40, 4):
-        batch = gatherer.columns(gatherer.gather(pools, [(planes, np.arange(first, first + 4))]))
+        batch = gatherer.columns(gatherer.gather(pools, [(rows, np.arange(first, first + 4))]))
         addresses.add(batch["wave"].data_ptr())
         kept.append(batch["sample_id"])
     assert torch.cat(kept).tolist() == list(range(40))

@@ -15,6 +15,7 @@ import torch
 
 from ristune.data.columns import Column
 from ristune.data.dataset import open_dataset
+from ristune.data.layout import view
 from ristune.data.manifest import MANIFEST, PIN, Generator, Manifest, Shard, Split, pin
 from ristune.data.shards import _row_groups, encode
 from ristune.data.verify import verify
@@ -58,8 +59,12 @@ def read_ranges(root):
 def read_whole(root):
     """Every value, from whole files whose sha256 is checked."""
     dataset = open_dataset(str(root))
-    planes = {split: dataset.resident(split, dataset.rows(split)).planes for split in dataset.manifest.splits}
-    return {(split, n): torch.from_numpy(plane) for split in planes for n, plane in enumerate(planes[split])}
+    splits = {split: dataset.resident(split, dataset.rows(split)).rows for split in dataset.manifest.splits}
+    return {
+        (split, name): torch.from_numpy(view(rows, *place))
+        for split, rows in splits.items()
+        for name, place in dataset.layout.places.items()
+    }
 
 
 def alter_bytes(data, rng):
