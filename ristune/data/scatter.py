@@ -8,16 +8,16 @@ from contextlib import closing
 from itertools import accumulate
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ristune.data.assembly import Assembly
 from ristune.data.buffers import BufferPool
 from ristune.data.foreign.files import Foreign, decode_foreign
-from ristune.data.layout import Layout, Rows, is_wide, write_columns
+from ristune.data.layout import Layout, Rows, write_columns
 from ristune.data.manifest import RowGroup, Shard
-from ristune.data.shards import cut
 from ristune.data.threads import Daemons
 from ristune.storage.access import Reader, Storage
-from ristune.storage.fetch import RANGE_BYTES, fetch, open_sized
+from ristune.storage.fetch import fetch, open_sized
+from ristune.storage.objects import RANGE_BYTES
 
 # Requests under way at once.
 READERS = 6
@@ -112,7 +112,7 @@ class _Target:
         self._memory = memory
         self._put = put
         # Those of which some bytes have arrived and not all, by number.
-        self._begun: dict[int, _Group] = {}
+        self._begun: dict[int, Assembly] = {}
 
     def take(self, offset: int, data: memoryview) -> None:
         """Put what these bytes of the file hold.
@@ -126,67 +126,12 @@ class _Target:
         end = offset + len(data)
         for number, (row, group) in enumerate(self._groups):
             if group.offset < end and group.offset + group.bytes > offset:
-                begun = self._begun.get(number) or _Group(group, self._layout, self._memory)
+                begun = self._begun.get(number) or Assembly(group, self._layout, self._rows(group))
                 self._begun[number] = begun
                 if begun.take(offset, np.frombuffer(data, np.uint8)):
                     self._put(row, begun.rows)
                     del self._begun[number]
 
-
-class _Group:
-    """Rows of a row group, of which not all has arrived."""
-
-    def __init__(self, group: RowGroup, layout: Layout, memory: BufferPool) -> None:
-        self._group = group
-        self._layout = layout
-        self._lent = memory.take()
-        self.rows: Rows = self._lent[: group.rows * layout.width].reshape(group.rows, layout.width)
-        self._left = sum(group.columns[column.name].length for column in layout.columns)
-        # What has arrived of narrow columns, which are few bytes, and not always as wide as in memory.
-        self._narrow = {column.name: bytearray() for column in layout.columns if not is_wide(column)}
-
-    def take(self, offset: int, data: NDArray[np.uint8]) -> bool:
-        """Take the bytes from `offset` of the file on; whether the rows are complete."""
-        for name, (column, at) in self._layout.places.items():
-            chunk = self._group.columns[name]
-            first, last = max(chunk.offset, offset), min(chunk.offset + chunk.length, offset + len(data))
-            if first >= last:
-                continue
-            self._left -= last - first
-            if name in self._narrow:
-                # In order: what is here already is what comes before.
-                self._narrow[name].extend(data[first - offset : last - offset])
-                continue
-            width = column.stored_width
-            start = chunk.offset + chunk.length - self._group.rows * width
-            first = max(start, first)
-            if first < last:
-                spread(self.rows[:, at : at + width], first - start, data[first - offset : last - offset])
-        if self._left:
-            return False
-        for name, stored in self._narrow.items():
-            column, _ = self._layout.places[name]
-            arrays = cut(memoryview(stored), self._group.columns[name].offset, self._group, [column])
-            write_columns(self.rows, self._layout, arrays)
-        return True
-
-
-def spread(rows: Rows, at: int, data: NDArray[np.uint8]) -> None:
-    """Copy bytes into rows as if these lay one after another.
-
-    Args:
-        rows: [n, width], which need not touch.
-        at: how many bytes of them come before.
-        data: [size].
-    """
-    width = rows.shape[1]
-    row, begun = divmod(at, width)
-    if begun:
-        head = data[: width - begun]
-        rows[row, begun : begun + len(head)] = head
-        row, data = row + 1, data[len(head) :]
-    whole = len(data) // width
-    rows[row : row + whole] = data[: whole * width].reshape(whole, width)
-    tail = data[whole * width :]
-    if len(tail):
-        rows[row + whole, : len(tail)] = tail
+    def _rows(self, group: RowGroup) -> Rows:
+        size = group.rows * self._layout.width
+        return self._memory.take()[:size].reshape(group.rows, self._layout.width)

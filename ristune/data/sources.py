@@ -15,7 +15,7 @@ from ristune.data.buffers import BufferPool
 from ristune.data.cache import Resident
 from ristune.data.dataset import Dataset
 from ristune.data.gather import Batch, Gatherer
-from ristune.data.layout import Rows, layout, write_columns
+from ristune.data.layout import Rows, layout
 from ristune.data.order import Order
 from ristune.data.prefetch import ahead, moved
 from ristune.data.reading import GroupReader
@@ -179,8 +179,6 @@ class WindowReader:
         # The largest window there can be: buffers then fit all of them.
         self._rows = sum(sorted(sizes, reverse=True)[:size])
         self._pool = BufferPool(self._rows * self.layout.width, kept=2)
-        largest = max(shard.row_groups[number].bytes for shard, number in self._groups)
-        self._raw = BufferPool(largest, kept=READERS)
         self._reader = GroupReader(dataset.storage)
 
     def begin(self, order: Order, first: int) -> "ReadWindows":
@@ -206,10 +204,12 @@ class WindowReader:
 
     def _read(self, group: int, there: Rows, start: int, rows: int) -> None:
         shard, number = self._groups[group]
-        raw = self._raw.take()
-        arrays = self._reader.read(shard, number, self.layout.columns, memoryview(raw.data))
-        kept = {name: values[:rows] for name, values in arrays.items()}
-        write_columns(there[start : start + rows], self.layout, kept)
+        size = shard.row_groups[number].rows
+        # Of the last row group a limit may want only the first rows.
+        whole = there[start : start + size] if rows == size else np.empty((size, there.shape[1]), np.uint8)
+        self._reader.read_rows(shard, number, self.layout, whole)
+        if rows < size:
+            there[start : start + rows] = whole[:rows]
 
 
 class ReadWindows:

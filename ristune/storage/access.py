@@ -12,9 +12,15 @@ from ristune.storage.objects import ObjectStorage
 
 
 class Reader(Protocol):
-    """A file held open, to be read by ranges; threads may share it. Use it as a context manager."""
+    """A file held open, to be read by ranges; threads may share it. Use it as a context manager.
+
+    Attributes:
+        size: its bytes.
+        request_bytes: how many are best read at once.
+    """
 
     size: int
+    request_bytes: int
 
     def __enter__(self) -> "Reader":
         """Itself."""

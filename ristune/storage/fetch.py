@@ -7,9 +7,8 @@ import numpy as np
 
 from ristune.errors import InputError
 from ristune.storage.access import Reader, Storage
+from ristune.storage.objects import RANGE_BYTES
 
-# One request a range: large enough that its cost vanishes, small enough to hash while others arrive.
-RANGE_BYTES = 16 * 2**20
 # How often a file is read before its bytes are called wrong.
 READS = 3
 

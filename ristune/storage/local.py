@@ -24,6 +24,9 @@ class LocalReader:
         path: its path.
     """
 
+    # So few that they are still in the processor's cache when they are used.
+    request_bytes = 2 * 2**20
+
     def __init__(self, path: Path) -> None:
         self._path = path
         try:

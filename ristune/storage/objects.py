@@ -14,6 +14,8 @@ from ristune.storage.local import too_short
 from ristune.storage.location import Location
 from ristune.storage.retry import Transient
 
+# One request: large enough that its cost vanishes, small enough to hash while others arrive.
+RANGE_BYTES = 16 * 2**20
 # What is written and removed to find out whether a place may be written to.
 PROBE = ".probe.tmp"
 
@@ -25,6 +27,8 @@ class ObjectReader:
         connection: to the place it is in.
         path: where it is there.
     """
+
+    request_bytes = RANGE_BYTES
 
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection

@@ -53,6 +53,23 @@ class Drawing:
         }
 
 
+class Wide(Drawing):
+    """Narrow columns of every kind between two wide ones."""
+
+    columns = (
+        Column("first", "<f2", (600,), "1", "input"),
+        *COLUMNS,
+        Column("last", "<f4", (300,), "1", "label"),
+    )
+
+    def draw(self, rows: int, rng: np.random.Generator) -> Mapping[str, np.ndarray]:
+        more = {
+            "first": rng.normal(size=(rows, 600)).astype("<f2"),
+            "last": rng.random((rows, 300), np.float32),
+        }
+        return {**super().draw(rows, rng), **more}
+
+
 def draw(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     return dict(Drawing().draw(rows, np.random.default_rng(seed)))
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ristune.data.assembly import spread
 from ristune.data.columns import DTYPES, Column
 from ristune.data.layout import LINE, WIDE, WORD, is_wide, layout, row_width, view, write_columns
-from ristune.data.scatter import spread
 from tests.data.drawing import COLUMNS, draw
 
 COLUMN = st.builds(

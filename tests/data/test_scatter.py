@@ -1,37 +1,18 @@
 """Shards that arrive in pieces of any size, over a network that fails."""
 
-import numpy as np
 import pytest
 import torch
 
 from ristune.data import scatter
 from ristune.data.cache import NodeCache
-from ristune.data.columns import Column
 from ristune.data.dataset import open_dataset
 from ristune.data.places import Place
 from ristune.data.shards import encode
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
-from tests.data.drawing import COLUMNS, Drawing
+from tests.data.drawing import Wide
 from tests.storage.faults import Fault, fault_server
-
-
-class Wide(Drawing):
-    """Narrow columns of every kind between two wide ones."""
-
-    columns = (
-        Column("first", "<f2", (600,), "1", "input"),
-        *COLUMNS,
-        Column("last", "<f4", (300,), "1", "label"),
-    )
-
-    def draw(self, rows, rng):
-        more = {
-            "first": rng.normal(size=(rows, 600)).astype("<f2"),
-            "last": rng.random((rows, 300), np.float32),
-        }
-        return {**super().draw(rows, rng), **more}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from ristune.data.stream import Stream
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
-from tests.data.drawing import COLUMNS, Drawing
+from tests.data.drawing import COLUMNS, Drawing, Wide
 
 ROWS = 83
 # Some rows in a row group, so that a small dataset has many of them.
@@ -174,10 +174,10 @@ def test_who_keeps_a_narrow_column_does_not_keep_the_wide_ones():
     rows = np.empty((40, layout(wide).width), np.uint8)
     write_columns(rows, layout(wide), arrays)
     gatherer = Gatherer(layout(wide), ["wave", "sample_id"], 4)
-    pools = gatherer.pools(kept=2, pinned=False)
+    pool = gatherer.pool(kept=2, pinned=False)
     kept, addresses = [], set()
     for first in range(0, 40, 4):
-        batch = gatherer.columns(gatherer.gather(pools, [(rows, np.arange(first, first + 4))]))
+        batch = gatherer.columns(gatherer.gather(pool, [(rows, np.arange(first, first + 4))]))
         addresses.add(batch["wave"].data_ptr())
         kept.append(batch["sample_id"])
     assert torch.cat(kept).tolist() == list(range(40))
@@ -311,7 +311,7 @@ def test_after_an_error_reads_that_have_not_begun_are_not_made(dataset, monkeypa
         time.sleep(0.05)
         raise InputError("x", 1, "a store that does not answer", "none")
 
-    monkeypatch.setattr("ristune.data.reading.GroupReader.read", fail)
+    monkeypatch.setattr("ristune.data.reading.GroupReader.read_rows", fail)
     with pytest.raises(InputError, match="a store that does not answer"):
         list(stream(dataset, mode="windowed", window=50).epoch(0))
     # As many as there are threads, and those that began while the first failed; not all eighteen.
@@ -319,14 +319,31 @@ def test_after_an_error_reads_that_have_not_begun_are_not_made(dataset, monkeypa
 
 
 def test_samples_on_a_device_are_kept_for_the_next_trial(dataset):
-    first = on_device(dataset)._source._planes
-    again = on_device(open_dataset(dataset.uri, dataset.cache))._source._planes
-    assert {plane.data_ptr() for plane in first.values()} == {plane.data_ptr() for plane in again.values()}
-    size = sum(plane.nbytes for plane in first.values())
-    assert kept_on_device(dataset, "train", torch.device("cpu")) == size
-    part = on_device(dataset, limit=10)._source._planes
-    assert sum(plane.nbytes for plane in part.values()) < size
-    assert kept_on_device(dataset, "train", torch.device("cpu")) == sum(p.nbytes for p in part.values())
+    first = on_device(dataset)._source._samples
+    assert on_device(open_dataset(dataset.uri, dataset.cache))._source._samples.data_ptr() == first.data_ptr()
+    assert kept_on_device(dataset, "train", torch.device("cpu")) == first.nbytes
+    part = on_device(dataset, limit=10)._source._samples
+    assert part.nbytes < first.nbytes
+    assert kept_on_device(dataset, "train", torch.device("cpu")) == part.nbytes
+
+
+@pytest.mark.parametrize("limit", [41, 38, 17, 5])
+@pytest.mark.parametrize("columns", [None, ["last"], ["sample_id", "first"], ["power", "sample_id"]])
+def test_wide_columns_are_the_same_in_every_mode(tmp_path, monkeypatch, columns, limit):
+    monkeypatch.setattr("ristune.data.writing.written.encode", lambda *a: encode(*a, row_group_bytes=9000))
+    write_dataset(str(tmp_path / "d"), Simulated(Wide(), {"train": 41}, 5, 17))
+    cache = NodeCache((Place(tmp_path / "cache", 10**9, "data.cache_disk_gb"),), lambda line: None)
+    found = open_dataset(str(tmp_path / "d"), cache)
+    split = Dataset(found.storage, found.manifest).split("train", limit=limit)
+    place = {number: row for row, number in enumerate(split["sample_id"].tolist())}
+    for name, opened in MODES.items():
+        order = [place[number] for number in ids(opened(found, limit=limit).epoch(2))]
+        batches = list(opened(found, limit=limit, columns=columns).epoch(2))
+        assert list(batches[0]) == (columns or [column.name for column in Wide.columns])
+        for column in batches[0]:
+            values = torch.cat([batch[column] for batch in batches])
+            assert torch.equal(values, split[column][order]), (name, column)
+            assert all(batch[column][0].is_contiguous() for batch in batches)
 
 
 @pytest.mark.parametrize("width", [1, 8, 1016, 1017, 1020, 1023, 1024, 1025])

@@ -16,7 +16,7 @@ from ristune.data.stream import Stream
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
-from ristune.storage.fetch import RANGE_BYTES
+from ristune.storage.objects import RANGE_BYTES
 
 pytestmark = pytest.mark.s3
 

@@ -9,7 +9,8 @@ import pytest
 
 from ristune.errors import InputError
 from ristune.storage.access import open_storage
-from ristune.storage.fetch import RANGE_BYTES, fetch
+from ristune.storage.fetch import fetch
+from ristune.storage.objects import RANGE_BYTES
 from tests.s3 import radosgw
 from tests.storage.ranges import ranged
 

@@ -10,7 +10,8 @@ import pytest
 
 from ristune.errors import InputError
 from ristune.storage.access import open_storage
-from ristune.storage.fetch import RANGE_BYTES, fetch
+from ristune.storage.fetch import fetch
+from ristune.storage.objects import RANGE_BYTES
 from tests.storage.ranges import ranged
 
 # A process of its own, since pyarrow keeps the interpreter's lock while it closes a stream on this store.

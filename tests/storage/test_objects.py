@@ -10,7 +10,8 @@ import pytest
 
 from ristune.errors import InputError
 from ristune.storage.access import open_storage
-from ristune.storage.fetch import RANGE_BYTES, READS, fetch
+from ristune.storage.fetch import READS, fetch
+from ristune.storage.objects import RANGE_BYTES
 from tests.storage.faults import Fault, fault_server
 from tests.storage.ranges import ranged
 
