@@ -55,12 +55,13 @@ class Gatherer:
         """Memory for batches; see `BufferPool`."""
         return BufferPool(self._batch_bytes, kept, pinned)
 
-    def gather(self, pool: BufferPool, pieces: Sequence[tuple[Rows, NDArray[np.int64]]]) -> Rows:
+    def gather(self, pool: BufferPool, pieces: Sequence[tuple[Rows, NDArray[np.int64]]], alone: bool) -> Rows:
         """Copy samples together; the interpreter's lock is released meanwhile.
 
         Args:
             pool: as `pool` makes it.
             pieces: rows of the layout, and which to take from them, [b]; together at most `batch_size`.
+            alone: whether no other thread gathers, so that all of torch's threads may.
 
         Returns:
             The rows, [B, width]; their memory goes back to the pool when nothing refers to it any more.
@@ -69,8 +70,13 @@ class Gatherer:
         samples = pool.take()[: count * self._width].reshape(count, self._width)
         done = 0
         for rows, chosen in pieces:
-            # They are in range by construction; any other mode would copy through a buffer of numpy's.
-            np.take(rows, chosen, axis=0, out=samples[done : done + len(chosen)], mode="clip")
+            target = samples[done : done + len(chosen)]
+            if alone:
+                source, index = torch.from_numpy(rows.view(np.int64)), torch.from_numpy(chosen)
+                torch.index_select(source, 0, index, out=torch.from_numpy(target.view(np.int64)))
+            else:
+                # They are in range by construction; any other mode would copy through a buffer of numpy's.
+                np.take(rows, chosen, axis=0, out=target, mode="clip")
             done += len(chosen)
         return samples
 

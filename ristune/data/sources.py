@@ -98,10 +98,10 @@ class HostSource:
         try:
             if self._device.type == "cpu":
                 # The columns too are made by the thread that copies: who takes the batch has work of its own.
-                jobs = (partial(self._batch, part) for part in parts)
+                jobs = (partial(self._batch, prefetch, part) for part in parts)
                 yield from ahead(jobs, prefetch, windows.abandon)
             else:
-                copies = (partial(self._samples, part) for part in parts)
+                copies = (partial(self._samples, prefetch, part) for part in parts)
                 for there in moved(ahead(copies, prefetch, windows.abandon), self._device):
                     yield self._gatherer.columns_there(there)
         finally:
@@ -129,14 +129,13 @@ class HostSource:
                 needed.popleft()
             yield [(max(first, a) - a, min(last, b) - a, window) for a, b, window in needed]
 
-    def _samples(self, parts: Parts) -> Rows:
+    def _samples(self, threads: int, parts: Parts) -> Rows:
         windows = [(window(), a, b) for a, b, window in parts]
-        return self._gatherer.gather(
-            self._pool, [(window.rows, window.chosen[a:b]) for window, a, b in windows]
-        )
+        pieces = [(window.rows, window.chosen[a:b]) for window, a, b in windows]
+        return self._gatherer.gather(self._pool, pieces, alone=threads == 0)
 
-    def _batch(self, parts: Parts) -> Batch:
-        return self._gatherer.columns(self._samples(parts))
+    def _batch(self, threads: int, parts: Parts) -> Batch:
+        return self._gatherer.columns(self._samples(threads, parts))
 
 
 class ResidentWindows:
