@@ -11,7 +11,7 @@ from ristune.data.kept import Kept, Unit
 from ristune.data.layout import Rows
 from ristune.data.locks import Hold, hold
 from ristune.data.places import GB, Place
-from ristune.data.scatter import Put
+from ristune.data.scatter import Sink
 from ristune.errors import InputError
 
 # Goes up when the files of an entry change, so that what another version left is not read.
@@ -22,7 +22,7 @@ REPORT_S = 10
 POLL_S, SILENT_S = 0.02, 600
 
 # Fetches shards by number and puts their rows, and says which shard is whole.
-Fill = Callable[[Sequence[int], Put, Callable[[int], None]], None]
+Fill = Callable[[Sequence[int], Sink, Callable[[int], None]], None]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class NodeCache:
             if not reserve(place, kept.folder, kept.lacks(missing), lambda: kept.reserve(missing)):
                 return False
             self.report(f"{kept.unit.name}: decoding {need / 1e6:.0f} MB into {place.path}")
-            fill(missing, kept.writer(descriptor, missing), finished)
+            fill(missing, kept.sink(descriptor, missing), finished)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

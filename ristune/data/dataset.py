@@ -17,7 +17,7 @@ from ristune.data.kept import Unit
 from ristune.data.layout import Layout, Rows, is_wide, layout, view
 from ristune.data.manifest import MANIFEST, PIN, UNFINISHED, Manifest, Shard, check_pin, parse
 from ristune.data.reading import GroupReader
-from ristune.data.scatter import READERS, Put, scatter_shards
+from ristune.data.scatter import READERS, Sink, scatter_shards
 from ristune.data.shards import decode
 from ristune.data.threads import Daemons
 from ristune.errors import InputError
@@ -209,20 +209,18 @@ class Dataset:
     def _resident(self, unit: Unit, shards: int) -> Resident:
         starts = np.cumsum([0, *(shard.rows for shard in unit.shards)]).tolist()
 
-        def fill(missing: Sequence[int], put: Put, finished: Callable[[int], None]) -> None:
+        def fill(missing: Sequence[int], sink: Sink, finished: Callable[[int], None]) -> None:
             wanted = [(unit.shards[index], starts[index]) for index in missing]
-            for index, _ in zip(missing, scatter_shards(self.storage, wanted, unit.layout, put), strict=True):
+            for index, _ in zip(
+                missing, scatter_shards(self.storage, wanted, unit.layout, sink), strict=True
+            ):
                 finished(index)
 
         if self.cache is not None:
             return self.cache.attach(self.dataset_id, self.uri, unit, shards, fill)
-        own = np.empty((starts[shards], unit.layout.width), np.uint8)
-
-        def put(first: int, rows: Rows) -> None:
-            own[first : first + len(rows)] = rows
-
-        fill(range(shards), put, lambda index: None)
-        return Resident(own)
+        own = OwnMemory(np.empty((starts[shards], unit.layout.width), np.uint8))
+        fill(range(shards), own, lambda index: None)
+        return Resident(own.rows)
 
     def _read(self, split: str, columns: Sequence[Column], rows: int) -> dict[str, Tensor]:
         """Columns by byte range, nothing else of the split."""
@@ -250,6 +248,24 @@ class Dataset:
         for shard in self.manifest.splits[split].shards:
             for number in range(len(shard.row_groups)):
                 yield shard, number
+
+
+@dataclass(frozen=True)
+class OwnMemory:
+    """Rows that go into the memory of this process alone.
+
+    Attributes:
+        rows: [n, width], uint8.
+    """
+
+    rows: Rows
+
+    def room(self, first: int, count: int) -> Rows:
+        """Their place itself; see `Sink.room`."""
+        return self.rows[first : first + count]
+
+    def put(self, first: int, rows: Rows) -> None:
+        """Nothing: they are there; see `Sink.put`."""
 
 
 def _tensors(found: Resident, of: Layout, columns: Sequence[Column], rows: int) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ def mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
 
 
 class Collapsed:
-    """Sees that a file gets huge pages before it is written, in file systems that make none by themselves.
+    """Gives a file huge pages before it is written, in file systems that make none by themselves.
 
     A file in shared memory has pages of 4 kB on most systems, whatever their size could be; only
     MADV_COLLAPSE (Linux 6.1) makes huge ones of them. Writing to those is faster, too.
@@ -56,31 +56,43 @@ class Collapsed:
         self._descriptor = descriptor
         self._page = huge_page()
         self._left: set[int] = set()
+        self._made: set[int] = set()
         if self._page and hasattr(mmap, "MADV_HUGEPAGE"):
             for first, last in spans:
                 # Whole ones only: beside them lies what is not to be written, or nothing that takes room.
                 self._left.update(range(-(-first // self._page), last // self._page))
-        if self._left:
-            self._memory = _mapped(descriptor, size, mmap.MAP_SHARED)
+        self._memory = _mapped(descriptor, size, mmap.MAP_SHARED) if self._left else np.empty(0, np.uint8)
 
-    def prepare(self, first: int, last: int) -> None:
-        """Make huge pages of those that hold bytes of a range; what was in them is lost.
+    def prepared(self, first: int, last: int) -> NDArray[np.uint8] | None:
+        """The memory of a range of the file, to be written to; None if not all of it is in huge pages now.
+
+        What was in the range is lost, in either case.
 
         Raises:
-            OSError: there is no room for them.
+            OSError: there is no room for it.
         """
-        if not self._left:
+        numbers = range(first // self._page, -(-last // self._page)) if self._page else range(0)
+        for number in numbers:
+            self._collapse(number)
+        return self._memory[first:last] if numbers and self._made.issuperset(numbers) else None
+
+    def holds(self, memory: NDArray[np.uint8]) -> bool:
+        """Whether this is memory of the file, as `prepared` gives it."""
+        first = self._memory.ctypes.data
+        return first <= memory.ctypes.data < first + self._memory.nbytes
+
+    def _collapse(self, number: int) -> None:
+        if number not in self._left:
             return
-        for number in range(first // self._page, -(-last // self._page)):
-            if number in self._left:
-                self._left.remove(number)
-                # A page of which nothing is there cannot be collapsed.
-                os.pwrite(self._descriptor, b"\0", number * self._page)
-                failed = _advise(self._memory[number * self._page :][: self._page], MADV_COLLAPSE)
-                if failed not in (0, errno.EAGAIN):
-                    # Small pages do as well: an old kernel, or one short of huge pages, has no more of them.
-                    self._left.clear()
-                    return
+        self._left.remove(number)
+        # A page of which nothing is there cannot be collapsed.
+        os.pwrite(self._descriptor, b"\0", number * self._page)
+        failed = _advise(self._memory[number * self._page :][: self._page], MADV_COLLAPSE)
+        if not failed:
+            self._made.add(number)
+        elif failed != errno.EAGAIN:
+            # Small pages do as well: an old kernel, or one short of huge pages, has no more of them.
+            self._left.clear()
 
 
 def _mapped(descriptor: int, size: int, flags: int) -> NDArray[np.uint8]:

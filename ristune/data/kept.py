@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
+
 from ristune.data.entries import RESERVED, ROWS, write_whole
 from ristune.data.huge import Collapsed, mapped
 from ristune.data.layout import Layout, Rows
 from ristune.data.manifest import Shard
-from ristune.data.scatter import Put
 from ristune.errors import InputError
 
 # File systems give room in multiples of it.
@@ -101,19 +102,10 @@ class Kept:
         done = [index for index in range(len(self.unit.shards)) if index not in lacking]
         return self.unit.bytes_of([*done, *missing])
 
-    def writer(self, descriptor: int, missing: Sequence[int]) -> Put:
-        """A function that puts rows of the missing shards in their places."""
+    def sink(self, descriptor: int, missing: Sequence[int]) -> "KeptSink":
+        """Where the rows of the missing shards go."""
         huge = Collapsed(descriptor, self._size, self._spans(missing))
-
-        def put(first: int, rows: Rows) -> None:
-            at, data = first * self.unit.layout.width, memoryview(rows.data).cast("B")
-            huge.prepare(at, at + len(data))
-            while data:
-                # By descriptor, not through the mapping: a full disk is then an error and no signal.
-                written = os.pwrite(descriptor, data, at)
-                data, at = data[written:], at + written
-
-        return put
+        return KeptSink(descriptor, self.unit.layout.width, huge)
 
     def _spans(self, missing: Sequence[int]) -> Iterator[tuple[int, int]]:
         """The bytes of the missing shards, first and last; shards that touch are one span."""
@@ -173,3 +165,32 @@ class Kept:
     def _line(self, index: int, inode: int) -> str:
         shard = self.unit.shards[index]
         return f"{inode} {index} {shard.path} {shard.rows} {shard.sha256}"
+
+
+class KeptSink:
+    """Where rows go of a file that is filled: into its huge pages, and elsewhere by descriptor.
+
+    A mapping of pages that the file system has not given yet would end the process when the disk is full.
+    """
+
+    def __init__(self, descriptor: int, width: int, huge: Collapsed) -> None:
+        self._descriptor = descriptor
+        self._width = width
+        self._huge = huge
+
+    def room(self, first: int, count: int) -> Rows:
+        """Memory for rows; see `Sink.room`."""
+        at = first * self._width
+        place = self._huge.prepared(at, at + count * self._width)
+        if place is None:
+            return np.empty((count, self._width), np.uint8)
+        return place.reshape(count, self._width)
+
+    def put(self, first: int, rows: Rows) -> None:
+        """Write rows that are not where they belong; see `Sink.put`."""
+        at, data = first * self._width, memoryview(rows.data).cast("B")
+        if self._huge.holds(rows):
+            return
+        while data:
+            written = os.pwrite(self._descriptor, data, at)
+            data, at = data[written:], at + written

@@ -1,11 +1,13 @@
 """Shards into rows while they arrive: no shard is ever whole in memory."""
 
 import hashlib
+import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 
@@ -13,23 +15,30 @@ from ristune.data.assembly import Assembly
 from ristune.data.buffers import BufferPool
 from ristune.data.foreign.files import Foreign, decode_foreign
 from ristune.data.layout import Layout, Rows, write_columns
-from ristune.data.manifest import RowGroup, Shard
+from ristune.data.manifest import Shard
 from ristune.data.threads import Daemons
 from ristune.storage.access import Reader, Storage
 from ristune.storage.fetch import fetch, open_sized
 from ristune.storage.objects import RANGE_BYTES
 
-# Requests under way at once.
-READERS = 6
+# Requests under way at once: more than cores, since they wait for the network.
+READERS = min(16, 2 + (os.cpu_count() or 2))
 # Ranges that have arrived or are on their way, beside those: enough that neither side waits for the other.
 WAITING = 2
 
-# Puts rows, [n, width], from a row on.
-Put = Callable[[int, Rows], None]
+
+class Sink(Protocol):
+    """Where rows go."""
+
+    def room(self, first: int, count: int) -> Rows:
+        """Memory for so many rows, [count, width], to be written to and put."""
+
+    def put(self, first: int, rows: Rows) -> None:
+        """Take rows that were written to such memory."""
 
 
 def scatter_shards(
-    storage: Storage, shards: Sequence[tuple[Shard, int]], layout: Layout, put: Put
+    storage: Storage, shards: Sequence[tuple[Shard, int]], layout: Layout, sink: Sink
 ) -> Iterator[Shard]:
     """Read shards by ranges, several at once, and put their rows as they come.
 
@@ -39,7 +48,7 @@ def scatter_shards(
         storage: the dataset.
         shards: which, in order, each with the row its first one is.
         layout: the layout of the rows, of all columns of the shards.
-        put: takes the rows, which are its own only until it returns.
+        sink: takes the rows.
 
     Yields:
         Each shard when all its rows are there and its hash is right.
@@ -50,24 +59,24 @@ def scatter_shards(
     largest = max((min(shard.bytes, RANGE_BYTES) for shard, _ in shards), default=0)
     pool = BufferPool(largest, kept=READERS + WAITING)
     ours = [shard for shard, _ in shards if not isinstance(shard, Foreign)]
-    most = max((group.rows for shard in ours for group in shard.row_groups), default=0)
-    memory = BufferPool(most * layout.width, kept=2)
     with (
         Daemons(READERS, "ristune-fetch") as readers,
+        Daemons(1, "ristune-hash") as hasher,
         closing(_ranges(storage, ours, pool, readers)) as arriving,
     ):
         for shard, first in shards:
             if isinstance(shard, Foreign):
                 whole = fetch(storage, shard.path, shard.bytes, shard.sha256, readers)
-                rows = np.empty((shard.rows, layout.width), np.uint8)
+                rows = sink.room(first, shard.rows)
                 write_columns(rows, layout, decode_foreign(whole, shard, layout.columns, storage.uri))
-                put(first, rows)
+                sink.put(first, rows)
             else:
-                target, digest = _Target(shard, first, layout, memory, put), hashlib.sha256()
+                target, digest = _Target(shard, first, layout, sink), hashlib.sha256()
                 for offset in range(0, shard.bytes, RANGE_BYTES):
                     data = next(arriving)
-                    digest.update(data)
+                    hashed = hasher.submit(digest.update, data)
                     target.take(offset, data)
+                    hashed.result()
                 if digest.hexdigest() != shard.sha256:
                     # Whole: that tells bytes that were altered on the way from those that are stored so.
                     target.take(0, fetch(storage, shard.path, shard.bytes, shard.sha256, readers))
@@ -105,12 +114,11 @@ def _read(opened: Future[Reader], shard: Shard, offset: int, pool: BufferPool) -
 class _Target:
     """Where the bytes of one shard go: row groups are put together from what arrives of their columns."""
 
-    def __init__(self, shard: Shard, first: int, layout: Layout, memory: BufferPool, put: Put) -> None:
+    def __init__(self, shard: Shard, first: int, layout: Layout, sink: Sink) -> None:
         starts = accumulate((group.rows for group in shard.row_groups), initial=first)
         self._groups = list(zip(starts, shard.row_groups, strict=False))
         self._layout = layout
-        self._memory = memory
-        self._put = put
+        self._sink = sink
         # Those of which some bytes have arrived and not all, by number.
         self._begun: dict[int, Assembly] = {}
 
@@ -126,12 +134,8 @@ class _Target:
         end = offset + len(data)
         for number, (row, group) in enumerate(self._groups):
             if group.offset < end and group.offset + group.bytes > offset:
-                begun = self._begun.get(number) or Assembly(group, self._layout, self._rows(group))
-                self._begun[number] = begun
-                if begun.take(offset, np.frombuffer(data, np.uint8)):
-                    self._put(row, begun.rows)
-                    del self._begun[number]
-
-    def _rows(self, group: RowGroup) -> Rows:
-        size = group.rows * self._layout.width
-        return self._memory.take()[:size].reshape(group.rows, self._layout.width)
+                if number not in self._begun:
+                    rows = self._sink.room(row, group.rows)
+                    self._begun[number] = Assembly(group, self._layout, rows)
+                if self._begun[number].take(offset, np.frombuffer(data, np.uint8)):
+                    self._sink.put(row, self._begun.pop(number).rows)

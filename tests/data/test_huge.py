@@ -79,8 +79,13 @@ def test_what_is_not_to_be_written_is_kept_and_what_is_written_is_right(file, sp
     for first, last in spans:
         for start in range(first, last, 300_000):
             end = min(start + 300_000, last)
-            pages.prepare(start, end)
-            os.pwrite(descriptor, after[start:end].tobytes(), start)
+            place = pages.prepared(start, end)
+            if place is None:
+                assert not pages.holds(after[start:end])
+                os.pwrite(descriptor, after[start:end].tobytes(), start)
+            else:
+                assert pages.holds(place)
+                place[:] = after[start:end]
         expected[first:last] = after[first:last]
     assert np.array_equal(mapped(descriptor, size), expected)
 
@@ -100,7 +105,8 @@ def test_shared_memory_has_huge_pages_where_the_system_can_make_them(file):
     if "shm" not in os.readlink(f"/proc/self/fd/{descriptor}"):
         pytest.skip("a disk has pages of its own choice")
     pages = Collapsed(descriptor, size, [(0, size)])
-    pages.prepare(0, size)
+    assert pages.prepared(0, size) is None
+    assert pages.prepared(PAGE, 3 * PAGE).nbytes == 2 * PAGE
     memory = mapped(descriptor, size)
     assert not memory[: 3 * PAGE : 4096].any()
     assert huge_pages_of_shared_memory(memory.ctypes.data) == 3 * PAGE
@@ -113,7 +119,7 @@ def test_without_huge_pages_everything_is_as_it_was(file, monkeypatch, tmp_path)
     descriptor = file(data)
     monkeypatch.setattr(huge, "PAGE_SIZE", tmp_path / "none")
     assert huge_page() == 0
-    Collapsed(descriptor, 3 * PAGE, [(0, 3 * PAGE)]).prepare(0, 3 * PAGE)
+    assert Collapsed(descriptor, 3 * PAGE, [(0, 3 * PAGE)]).prepared(0, 3 * PAGE) is None
     assert np.array_equal(mapped(descriptor, 3 * PAGE), data)
 
 
@@ -123,7 +129,7 @@ def test_a_kernel_that_refuses_is_asked_once(file, monkeypatch):
     descriptor = file(drawn(3 * PAGE))
     pages = Collapsed(descriptor, 3 * PAGE, [(0, 3 * PAGE)])
     asked.clear()
-    pages.prepare(0, 3 * PAGE)
+    assert pages.prepared(0, 3 * PAGE) is None
     assert asked == [huge.MADV_COLLAPSE]
 
 
