@@ -1,6 +1,8 @@
 """Rows to batches: the one place where samples are copied together."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +24,46 @@ TORCH_DTYPES = {
 }
 
 Batch = dict[str, Tensor]
+
+
+class Window(Protocol):
+    """Samples in an order."""
+
+    def copy(self, first: int, last: int, target: Rows, alone: bool) -> None:
+        """Copy samples `first` to `last`, not included, in their order.
+
+        Args:
+            first: counted from the window's first.
+            last: one after the last one.
+            target: where to, [last - first, width].
+            alone: whether no other thread copies, so that all of torch's threads may.
+        """
+
+
+@dataclass(frozen=True)
+class RowWindow:
+    """Samples that lie in rows.
+
+    Attributes:
+        rows: [m, width].
+        chosen: which of them are the samples, in their order, [n].
+        keep: what must live as long as the rows are used.
+    """
+
+    rows: Rows
+    chosen: NDArray[np.int64]
+    keep: object = None
+
+    def copy(self, first: int, last: int, target: Rows, alone: bool) -> None:
+        """Copy whole rows; see `Window.copy`."""
+        chosen = self.chosen[first:last]
+        if alone:
+            source = torch.from_numpy(self.rows.view(np.int64))
+            out = torch.from_numpy(target.view(np.int64))
+            torch.index_select(source, 0, torch.from_numpy(chosen), out=out)
+        else:
+            # They are in range by construction; any other mode would copy through a buffer of numpy's.
+            np.take(self.rows, chosen, axis=0, out=target, mode="clip")
 
 
 class Gatherer:
@@ -55,29 +97,23 @@ class Gatherer:
         """Memory for batches; see `BufferPool`."""
         return BufferPool(self._batch_bytes, kept, pinned)
 
-    def gather(self, pool: BufferPool, pieces: Sequence[tuple[Rows, NDArray[np.int64]]], alone: bool) -> Rows:
+    def gather(self, pool: BufferPool, parts: Sequence[tuple[Window, int, int]], alone: bool) -> Rows:
         """Copy samples together; the interpreter's lock is released meanwhile.
 
         Args:
             pool: as `pool` makes it.
-            pieces: rows of the layout, and which to take from them, [b]; together at most `batch_size`.
-            alone: whether no other thread gathers, so that all of torch's threads may.
+            parts: windows, and which samples to take from them; together at most `batch_size`.
+            alone: see `Window.copy`.
 
         Returns:
             The rows, [B, width]; their memory goes back to the pool when nothing refers to it any more.
         """
-        count = sum(len(chosen) for _, chosen in pieces)
+        count = sum(last - first for _, first, last in parts)
         samples = pool.take()[: count * self._width].reshape(count, self._width)
         done = 0
-        for rows, chosen in pieces:
-            target = samples[done : done + len(chosen)]
-            if alone:
-                source, index = torch.from_numpy(rows.view(np.int64)), torch.from_numpy(chosen)
-                torch.index_select(source, 0, index, out=torch.from_numpy(target.view(np.int64)))
-            else:
-                # They are in range by construction; any other mode would copy through a buffer of numpy's.
-                np.take(rows, chosen, axis=0, out=target, mode="clip")
-            done += len(chosen)
+        for window, first, last in parts:
+            window.copy(first, last, samples[done : done + last - first], alone)
+            done += last - first
         return samples
 
     def columns(self, samples: Rows) -> Batch:

@@ -1,20 +1,18 @@
 """Rows in huge pages: from small ones a gather waits for the page tables with every sample."""
 
-import ctypes
 import errno
 import mmap
 import os
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ristune.data.libc import MADV_COLLAPSE, advise, map_over, reserved
+
 # Where Linux says how large its huge pages are.
 PAGE_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
-# Of Linux' mman.h; Python names neither.
-MAP_FIXED, MADV_COLLAPSE = 0x10, 25
 
 
 def huge_page() -> int:
@@ -87,7 +85,7 @@ class Collapsed:
         self._left.remove(number)
         # A page of which nothing is there cannot be collapsed.
         os.pwrite(self._descriptor, b"\0", number * self._page)
-        failed = _advise(self._memory[number * self._page :][: self._page], MADV_COLLAPSE)
+        failed = advise(self._memory[number * self._page :][: self._page], MADV_COLLAPSE)
         if not failed:
             self._made.add(number)
         elif failed != errno.EAGAIN:
@@ -99,30 +97,10 @@ def _mapped(descriptor: int, size: int, flags: int) -> NDArray[np.uint8]:
     page, access = huge_page(), mmap.PROT_READ | mmap.PROT_WRITE
     if not 0 < page <= size:
         return np.frombuffer(mmap.mmap(descriptor, size, flags, access), np.uint8)
-    # Huge pages need an address that is a multiple of them, which not all file systems choose: the file is
-    # mapped over the middle of memory that nobody uses, and goes when that goes.
-    whole = mmap.mmap(-1, size + page, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, access)
-    around = np.frombuffer(whole, np.uint8)
+    # Huge pages need an address that is a multiple of them, which not all file systems choose.
+    around = reserved(size + page)
     skipped = -around.ctypes.data % page
     target = around[skipped : skipped + size]
-    found = _libc().mmap(target.ctypes.data, size, access, flags | MAP_FIXED, descriptor, 0)
-    if found != target.ctypes.data:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    _advise(target, mmap.MADV_HUGEPAGE)
+    map_over(target, descriptor, flags, access)
+    advise(target, mmap.MADV_HUGEPAGE)
     return target
-
-
-def _advise(memory: NDArray[np.uint8], advice: int) -> int:
-    """Advise the kernel; the number of the error, or 0."""
-    return ctypes.get_errno() if _libc().madvise(memory.ctypes.data, memory.nbytes, advice) else 0
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    # Python's own mmap takes no address.
-    libc = ctypes.CDLL(None, use_errno=True)
-    numbers = (ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    libc.mmap.argtypes, libc.mmap.restype = (ctypes.c_void_p, *numbers), ctypes.c_void_p
-    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return libc

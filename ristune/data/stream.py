@@ -13,8 +13,10 @@ from ristune.data.config import MODES, Filter, check_bounds
 from ristune.data.dataset import Dataset
 from ristune.data.device import DeviceSource, kept_on_device
 from ristune.data.gather import Gatherer
+from ristune.data.mapping import window_reader
 from ristune.data.order import Order, cut
-from ristune.data.sources import HostSource, ResidentWindows, Source, WindowReader
+from ristune.data.sources import HostSource, ResidentWindows, Source
+from ristune.data.windows import ReadWindows
 from ristune.errors import InputError, require
 
 
@@ -147,9 +149,9 @@ class Stream:
             return DeviceSource(self._dataset, self._split, self._columns, self._samples, self.device)
         most = min(self.batch_size, self._samples)
         if self.mode == "windowed":
-            reader = WindowReader(self._dataset, self._split, self._columns, self._window)
+            reader = window_reader(self._dataset, self._split, self._columns, self._window)
             gatherer = Gatherer(reader.layout, self._columns, most)
-            return HostSource(reader.begin, gatherer, self.device)
+            return HostSource(partial(ReadWindows, reader), gatherer, self.device)
         resident = self._dataset.resident(self._split, self._samples)
         gatherer = Gatherer(self._dataset.layout, self._columns, most)
         return HostSource(partial(ResidentWindows, resident), gatherer, self.device)

@@ -56,6 +56,10 @@ class LocalReader:
                 raise too_short(str(self._path), offset, length, done)
             done += got
 
+    def fileno(self) -> int:
+        """Its descriptor, while it is open."""
+        return self._descriptor
+
     def close(self) -> None:
         """Close the file; again is no error."""
         self._close()

@@ -125,7 +125,7 @@ def test_without_huge_pages_everything_is_as_it_was(file, monkeypatch, tmp_path)
 
 def test_a_kernel_that_refuses_is_asked_once(file, monkeypatch):
     asked = []
-    monkeypatch.setattr(huge, "_advise", lambda memory, advice: asked.append(advice) or 22)
+    monkeypatch.setattr(huge, "advise", lambda memory, advice: asked.append(advice) or 22)
     descriptor = file(drawn(3 * PAGE))
     pages = Collapsed(descriptor, 3 * PAGE, [(0, 3 * PAGE)])
     asked.clear()

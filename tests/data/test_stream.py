@@ -2,7 +2,6 @@ import gc
 import itertools
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,76 +13,21 @@ from hypothesis import strategies as st
 from ristune.data.cache import NodeCache
 from ristune.data.columns import Column
 from ristune.data.dataset import Dataset, open_dataset
-from ristune.data.device import DeviceSource, kept_on_device
-from ristune.data.gather import Gatherer
+from ristune.data.device import kept_on_device
+from ristune.data.gather import Gatherer, RowWindow
 from ristune.data.layout import WIDE, layout, write_columns
 from ristune.data.places import Place
 from ristune.data.shards import encode
-from ristune.data.stream import Stream
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
-from tests.data.drawing import COLUMNS, Drawing, Wide
-
-ROWS = 83
-# Some rows in a row group, so that a small dataset has many of them.
-GROUP = 5
+from tests.data.drawing import COLUMNS, Wide
+from tests.data.streaming import MODES, ROWS, ids, on_device, stream, written
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Three shards of several row groups each, the last of a shard cut short."""
-    folder = tmp_path_factory.mktemp("stream")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "ristune.data.writing.written.encode", lambda *a: encode(*a, row_group_bytes=GROUP * 76)
-        )
-        write_dataset(str(folder / "d"), Simulated(Drawing(), {"train": ROWS, "val": 9}, 5, 32))
-    cache = NodeCache((Place(folder / "cache", 10**9, "data.cache_disk_gb"),), lambda line: None)
-    found = open_dataset(str(folder / "d"), cache)
-    groups = [shard.row_groups[number].rows for shard, number in found.groups("train")]
-    assert groups == [5, 5, 5, 5, 5, 5, 2] * 2 + [5, 5, 5, 4]
-    return found
-
-
-def stream(dataset, **changes):
-    arguments = {
-        "split": "train",
-        "batch_size": 4,
-        "seed": 0,
-        "shuffle": True,
-        "device": "cpu",
-        "mode": "cached",
-        "window": 3,
-        "prefetch": 1,
-        "gpu_share": 0.6,
-        **changes,
-    }
-    return Stream(dataset, **arguments)
-
-
-def on_device(dataset, **changes):
-    """As with `mode="gpu"` on a GPU; here its memory is the CPU's."""
-    batches = stream(dataset, **changes)
-    batches._source = DeviceSource(dataset, "train", batches._columns, batches._samples, batches.device)
-    return batches
-
-
-MODES = {
-    "cached": lambda dataset, **changes: stream(dataset, mode="cached", **changes),
-    "own memory": lambda dataset, **changes: stream(
-        Dataset(dataset.storage, dataset.manifest), mode="cached", **changes
-    ),
-    "windowed": lambda dataset, **changes: stream(dataset, mode="windowed", **changes),
-    "windowed, no cache": lambda dataset, **changes: stream(
-        Dataset(dataset.storage, dataset.manifest), mode="auto", **changes
-    ),
-    "gpu": on_device,
-}
-
-
-def ids(batches):
-    return torch.cat([torch.empty(0, dtype=torch.int64), *(batch["sample_id"] for batch in batches)]).tolist()
+    return written(tmp_path_factory.mktemp("stream"))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -175,9 +119,11 @@ def test_who_keeps_a_narrow_column_does_not_keep_the_wide_ones():
     write_columns(rows, layout(wide), arrays)
     gatherer = Gatherer(layout(wide), ["wave", "sample_id"], 4)
     pool = gatherer.pool(kept=2, pinned=False)
-    kept, addresses = [], set()
+    window, kept, addresses = RowWindow(rows, np.arange(40)), [], set()
     for first in range(0, 40, 4):
-        batch = gatherer.columns(gatherer.gather(pool, [(rows, np.arange(first, first + 4))]))
+        batch = gatherer.columns(
+            gatherer.gather(pool, [(RowWindow(rows, np.arange(40)), first, first + 4)], alone=first % 8 == 0)
+        )
         addresses.add(batch["wave"].data_ptr())
         kept.append(batch["sample_id"])
     assert torch.cat(kept).tolist() == list(range(40))
@@ -200,22 +146,6 @@ def test_epochs_differ_when_shuffled_and_do_not_otherwise(dataset):
     assert ids(shuffled.epoch(0)) != ids(shuffled.epoch(1))
     assert ids(shuffled.epoch(0)) == ids(shuffled.epoch(0))
     assert ids(fixed.epoch(0)) == ids(fixed.epoch(1)) == dataset.split("train")["sample_id"].tolist()
-
-
-def test_a_window_reads_only_row_groups_it_visits(dataset, monkeypatch):
-    read = []
-    original = type(dataset.storage.open("train/00000.parquet")).read_into
-    monkeypatch.setattr(
-        "ristune.storage.local.LocalReader.read_into",
-        lambda self, offset, buffer: (read.append(len(buffer)), original(self, offset, buffer))[1],
-    )
-    batches = stream(dataset, mode="windowed", window=2, batch_size=10, limit=40)
-    list(batches.epoch(0))
-    assert len(read) == 9
-    read.clear()
-    # Two groups a window, ten samples: the second batch on needs none of the first window.
-    list(batches.epoch(0, start=2))
-    assert 4 <= len(read) <= 6
 
 
 def test_a_narrowed_stream_shares_what_was_read(dataset):
@@ -294,28 +224,6 @@ def test_windows_leave_no_file_open(dataset):
         list(stream(dataset, mode="windowed").epoch(0))
         gc.collect()
     assert open_files() == before
-
-
-def test_a_reader_of_many_files_holds_few_open(dataset, monkeypatch):
-    monkeypatch.setattr("ristune.data.reading.OPEN_FILES", 1)
-    expected = ids(stream(dataset, mode="cached").epoch(0))
-    batches = stream(dataset, mode="windowed")
-    assert ids(batches.epoch(0)) == expected
-
-
-def test_after_an_error_reads_that_have_not_begun_are_not_made(dataset, monkeypatch):
-    calls = []
-
-    def fail(self, *arguments):
-        calls.append(arguments)
-        time.sleep(0.05)
-        raise InputError("x", 1, "a store that does not answer", "none")
-
-    monkeypatch.setattr("ristune.data.reading.GroupReader.read_rows", fail)
-    with pytest.raises(InputError, match="a store that does not answer"):
-        list(stream(dataset, mode="windowed", window=50).epoch(0))
-    # As many as there are threads, and those that began while the first failed; not all eighteen.
-    assert len(calls) < 18
 
 
 def test_samples_on_a_device_are_kept_for_the_next_trial(dataset):
