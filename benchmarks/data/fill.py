@@ -1,17 +1,22 @@
-"""Filling the node's cache from S3, beside the same server's raw ranged throughput; run from the repository.
+"""Filling the node's cache from S3, beside the same server's raw ranged throughput.
+
+    python -m benchmarks.data.fill FOLDER [--rounds 7] [--cold]
 
 A radosgw on loopback (`make tools`) holds a dataset. In turns: all its shards are read by ranges of 16 MiB in
 as many threads and thrown away (raw), and a node's cache is filled: hashed, decoded, written to shared
 memory. CPU seconds of client and server are told apart; requests are counted in the server's log. At last
 some trials start together.
+
+On a virtual machine memory that was not used for some seconds is the host's, which hands it out more slowly
+than a network delivers. What a step needs is therefore touched before it, unless `--cold` is given.
 """
 
 import argparse
+import mmap
 import multiprocessing
 import os
 import shutil
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,16 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parent / "peers"), str(Path(__file__).parents[2])]
-from ours import CACHE, write  # noqa: E402
-
-from ristune.data.cache import NodeCache  # noqa: E402
-from ristune.data.dataset import Dataset, open_dataset  # noqa: E402
-from ristune.data.places import Place  # noqa: E402
-from ristune.data.scatter import READERS  # noqa: E402
-from ristune.storage.access import open_storage  # noqa: E402
-from ristune.storage.fetch import RANGE_BYTES  # noqa: E402
-from tests.s3.radosgw import Radosgw  # noqa: E402
+from benchmarks.data.peers.ours import CACHE, write
+from ristune.data.cache import NodeCache
+from ristune.data.dataset import Dataset, open_dataset
+from ristune.data.places import Place
+from ristune.data.scatter import READERS
+from ristune.storage.access import open_storage
+from ristune.storage.objects import RANGE_BYTES
+from tests.s3.radosgw import Radosgw
 
 SPAWN = multiprocessing.get_context("spawn")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -42,6 +45,16 @@ def cpu_of_server(server: Radosgw) -> float:
         for process in server._processes
     ]
     return sum(int(each[11]) + int(each[12]) for each in fields) / TICK
+
+
+def touch(size: int) -> None:
+    """Have so many bytes of memory from the host, and let them go."""
+    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    memory = np.frombuffer(pages, np.uint8)
+    memory[:: mmap.PAGESIZE] = 1
+    del memory
+    pages.close()
 
 
 def timed(server: Radosgw, work: Callable[[], None]) -> tuple[float, float, float]:
@@ -99,6 +112,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--cold", action="store_true", help="do not touch memory before")
     arguments = parser.parse_args()
     local = arguments.folder / f"sharing-{arguments.samples}"
     if not (local / "manifest.json").exists():
@@ -119,8 +133,12 @@ def main() -> None:
         print(f"{len(shards)} shards, {size / 1e6:.0f} MB; MB/s, then CPU seconds of client + server")
         ratios = []
         for _ in range(arguments.rounds):
+            if not arguments.cold:
+                touch(2 * size)
             raw = timed(server, lambda: read_raw(dataset))
             shutil.rmtree(CACHE / "fill", ignore_errors=True)
+            if not arguments.cold:
+                touch(2 * size)
             filled = timed(server, lambda: fill(uri))
             ratios.append(raw[0] / filled[0])
             print(

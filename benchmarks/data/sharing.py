@@ -1,5 +1,7 @@
 """Two trials on one node: do they share the pages of a dataset, and do they together read as fast as one?
 
+    python -m benchmarks.data.sharing FOLDER [--rounds 5]
+
 A process reads shuffled epochs from the node's cache alone, then two do at once, in turns; the ratio is that
 of the rates summed. Memory is what the kernel says of the mapping (/proc/PID/smaps): Rss counts shared pages
 in each process, Pss divides them among those that share them.
@@ -9,13 +11,11 @@ import argparse
 import multiprocessing
 import re
 import statistics
-import sys
 import time
 from collections import deque
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from ours import CACHE, open_stream, write  # noqa: E402
+from benchmarks.data.peers.ours import CACHE, open_stream, write
 
 SPAWN = multiprocessing.get_context("spawn")
 

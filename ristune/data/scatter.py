@@ -24,7 +24,7 @@ from ristune.storage.objects import RANGE_BYTES
 # Requests under way at once: more than cores, since they wait for the network.
 READERS = min(16, 2 + (os.cpu_count() or 2))
 # Ranges that have arrived or are on their way, beside those: enough that neither side waits for the other.
-WAITING = 2
+WAITING = 1
 
 
 class Sink(Protocol):
@@ -72,10 +72,14 @@ def scatter_shards(
                 sink.put(first, rows)
             else:
                 target, digest = _Target(shard, first, layout, sink), hashlib.sha256()
+                hashed: Future[None] | None = None
                 for offset in range(0, shard.bytes, RANGE_BYTES):
                     data = next(arriving)
+                    if hashed:
+                        hashed.result()
                     hashed = hasher.submit(digest.update, data)
                     target.take(offset, data)
+                if hashed:
                     hashed.result()
                 if digest.hexdigest() != shard.sha256:
                     # Whole: that tells bytes that were altered on the way from those that are stored so.

@@ -121,9 +121,9 @@ def test_who_keeps_a_narrow_column_does_not_keep_the_wide_ones():
     pool = gatherer.pool(kept=2, pinned=False)
     window, kept, addresses = RowWindow(rows, np.arange(40)), [], set()
     for first in range(0, 40, 4):
-        batch = gatherer.columns(
-            gatherer.gather(pool, [(RowWindow(rows, np.arange(40)), first, first + 4)], alone=first % 8 == 0)
-        )
+        samples = gatherer.gather(pool, [(window, first, first + 4)], alone=first % 8 == 0)
+        batch = gatherer.columns(samples)
+        del samples
         addresses.add(batch["wave"].data_ptr())
         kept.append(batch["sample_id"])
     assert torch.cat(kept).tolist() == list(range(40))

@@ -8,7 +8,8 @@ import json
 import time
 
 import numpy as np
-from workload import ROW
+
+from benchmarks.data.peers.workload import ROW
 
 
 def main() -> None:

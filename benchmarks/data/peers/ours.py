@@ -1,11 +1,12 @@
 """ristune on the samples of its peers: an epoch from the node's cache, and from Parquet in windows.
 
-cached-0    from the node's cache in shared memory, batches made when they are asked for
-cached-1    the same, one thread makes them ahead
-cached-2    the same, two threads
-windowed    straight from the Parquet files, 16 row groups at a time, two threads make batches
+cached              from the node's cache in shared memory, each batch made when it is asked for, by all of
+                    torch's threads, which are as many as there are cores
+cached-two-ahead    the same, two threads make batches ahead
+cached-one-thread   the same, made when it is asked for, by one thread
+windowed            straight from the Parquet files, 16 row groups at a time
 
-Runs in ristune's own environment; the protocol is that of `peers.py`.
+Runs in ristune's own environment; the protocol is that of `epochs.py`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workload import BATCH, FIELDS, Batch, Variant, main, sample
+import torch
 
 import ristune
+from benchmarks.data.peers.workload import BATCH, FIELDS, Batch, Variant, main, sample
 from ristune.data.cache import NodeCache
 from ristune.data.columns import Column
 from ristune.data.dataset import open_dataset
@@ -56,7 +58,11 @@ def write(folder: Path, count: int) -> None:
     write_dataset(str(folder), Simulated(Workload(), {"train": count}, 0))
 
 
-def open_stream(folder: Path, workers: int, mode: str, prefetch: int) -> Callable[[int], Iterable[Batch]]:
+def open_stream(
+    folder: Path, workers: int, mode: str, prefetch: int, threads: int | None = None
+) -> Callable[[int], Iterable[Batch]]:
+    if threads:
+        torch.set_num_threads(threads)
     if workers:
         raise SystemExit(f"--workers: got {workers}; ristune reads with threads; leave it out")
     cache = NodeCache((Place(CACHE, 10**11, "data.cache_disk_gb"),), lambda line: None)
@@ -69,11 +75,13 @@ def open_stream(folder: Path, workers: int, mode: str, prefetch: int) -> Callabl
 
 WINDOWS = "windows of 16 row groups"
 VARIANTS = {
-    **{
-        f"cached-{threads}": Variant(write, partial(open_stream, mode="cached", prefetch=threads), WINDOWS)
-        for threads in (2, 1, 0)
-    },
-    "windowed": Variant(write, partial(open_stream, mode="windowed", prefetch=2), WINDOWS),
+    name: Variant(write, partial(open_stream, **how), WINDOWS)
+    for name, how in {
+        "cached": {"mode": "cached", "prefetch": 0},
+        "cached-two-ahead": {"mode": "cached", "prefetch": 2},
+        "cached-one-thread": {"mode": "cached", "prefetch": 0, "threads": 1},
+        "windowed": {"mode": "windowed", "prefetch": 0},
+    }.items()
 }
 
 if __name__ == "__main__":

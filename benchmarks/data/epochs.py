@@ -1,6 +1,6 @@
 """Samples/s of shuffled epochs: memcpy, ristune and its peers, interleaved in one run; a Markdown table.
 
-    python benchmarks/data/peers.py WORK_FOLDER --peers-python PEERS_ENV/bin/python [--rounds 3] [--best]
+    python -m benchmarks.data.epochs WORK_FOLDER --peers-python PEERS_ENV/bin/python [--rounds 3] [--best]
 
 The peers do not share an environment with ristune; theirs is made once (`--no-deps`, because the list is
 complete, and because resolving would bring a second torch):
@@ -15,7 +15,7 @@ table says otherwise. After the clock stops, every epoch's ids are checked to be
 batch's values against the generator. What a peer does once on opening (Ray Data: reading everything into its
 object store) is `open_s`, outside the rates.
 
-Protocol of a runner, this project's `peers/ours.py` among them, which runs in the Python of this driver:
+Protocol of a runner; this project's, `peers/ours.py`, runs in the Python of this driver:
 
     python RUNNER prepare FOLDER --variant V --samples N            writes FOLDER/PEER-V
     python RUNNER run FOLDER --variant V --samples N --epochs E --workers W
@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import Any
 
 PEERS = Path(__file__).parent / "peers"
-OURS = PEERS / "ours.py"
-OUR_RUNS = [("cached-2", 0), ("cached-1", 0), ("cached-0", 0), ("windowed", 0)]
+OURS = "benchmarks.data.peers.ours"
+OUR_RUNS = [("cached", 0), ("cached-two-ahead", 0), ("cached-one-thread", 0), ("windowed", 0)]
 
 # Runner, then its (variant, workers), the best first.
 PEER_RUNS: dict[str, list[tuple[str, int]]] = {
@@ -57,35 +57,24 @@ PEER_RUNS: dict[str, list[tuple[str, int]]] = {
 Record = dict[str, Any]
 
 
-def call(python: str, script: Path, *arguments: str) -> Record:
-    """Runs a script and returns the JSON on its last line; a runner that fails ends the benchmark."""
-    done = subprocess.run([python, str(script), *arguments], capture_output=True, text=True)
+def call(command: list[str]) -> Record:
+    """Runs a command and returns the JSON on its last line; one that fails ends the benchmark."""
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(
-            f"{script.name} {' '.join(arguments)}: exit {done.returncode}\n{done.stderr[-3000:]}"
-        )
+        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr[-3000:]}")
     record: Record = json.loads(done.stdout.strip().splitlines()[-1])
     return record
 
 
-def ours(action: str, variant: str, workers: int, args: argparse.Namespace) -> Record:
-    """This project's own runner, in the environment this driver runs in."""
-    return runner(sys.executable, OURS, action, variant, workers, args)
-
-
-def runner(
-    python: str, script: Path, action: str, variant: str, workers: int, args: argparse.Namespace
-) -> Record:
+def run_one(name: str, action: str, variant: str, workers: int, args: argparse.Namespace) -> Record:
+    """One action of a runner: a peer's in their environment, this project's own in that of this driver."""
+    runner = [args.peers_python, str(PEERS / f"run_{name}.py")]
+    if name == "ours":
+        runner = [sys.executable, "-m", OURS]
     arguments = [action, str(args.folder), "--variant", variant, "--samples", str(args.samples)]
     if action == "run":
         arguments += ["--epochs", str(args.epochs), "--workers", str(workers)]
-    return call(python, script, *arguments)
-
-
-def run_one(name: str, action: str, variant: str, workers: int, args: argparse.Namespace) -> Record:
-    if name == "ours":
-        return ours(action, variant, workers, args)
-    return runner(args.peers_python, PEERS / f"run_{name}.py", action, variant, workers, args)
+    return call([*runner, *arguments])
 
 
 def table(records: list[Record]) -> str:
@@ -136,7 +125,7 @@ def main() -> None:
     if args.epochs < 2:
         parser.error(f"--epochs: got {args.epochs}; first and later epochs are told apart; use 2 or more")
     args.folder.mkdir(parents=True, exist_ok=True)
-    runs = [("ours", *run) for run in OUR_RUNS if OURS.exists()]
+    runs = [("ours", *run) for run in OUR_RUNS]
     for name in args.peers:
         runs += [(name, *run) for run in PEER_RUNS[name][: 1 if args.best else None]]
     for name, variant in dict.fromkeys((name, variant) for name, variant, _ in runs):
@@ -153,7 +142,7 @@ def main() -> None:
             for name, variant, workers in [("memcpy", "", 0), *runs[turn:], *runs[:turn]]:
                 print(f"round {round_number + 1}: {name} {variant} {workers}", file=sys.stderr)
                 if name == "memcpy":
-                    record = call(sys.executable, PEERS / "memcpy.py")
+                    record = call([sys.executable, "-m", "benchmarks.data.peers.memcpy"])
                 else:
                     record = run_one(name, "run", variant, workers, args)
                 records.append(record)
