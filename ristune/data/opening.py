@@ -1,6 +1,7 @@
 """A dataset and its streams as the configuration asks for them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -40,21 +41,8 @@ def train_stream(
     Raises:
         InputError: as `Stream`.
     """
-    return Stream(
-        dataset,
-        "train",
-        batch_size,
-        seed,
-        shuffle=True,
-        device=device,
-        limit=config.train_limit,
-        mode=config.mode,
-        window=config.window,
-        prefetch=config.prefetch,
-        gpu_share=config.gpu_share,
-        fraction=config.fraction,
-        where=config.filter,
-    )
+    part = {"limit": config.train_limit, "fraction": config.fraction, "where": config.filter}
+    return _stream(config, dataset, "train", batch_size, device, seed=seed, shuffle=True, **part)
 
 
 def measured_stream(
@@ -70,16 +58,25 @@ def measured_stream(
     Raises:
         InputError: as `Stream`.
     """
+    return _stream(config, dataset, split, batch_size, device, seed=0, shuffle=False, limit=limit)
+
+
+def _stream(
+    config: DataConfig,
+    dataset: Dataset,
+    split: str,
+    batch_size: int,
+    device: torch.device | str,
+    **which: Any,
+) -> Stream:
     return Stream(
         dataset,
         split,
         batch_size,
-        seed=0,
-        shuffle=False,
         device=device,
-        limit=limit,
         mode=config.mode,
         window=config.window,
         prefetch=config.prefetch,
         gpu_share=config.gpu_share,
+        **which,
     )
