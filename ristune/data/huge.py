@@ -55,7 +55,7 @@ class Collapsed:
         self._page = huge_page()
         self._left: set[int] = set()
         self._made: set[int] = set()
-        if self._page and hasattr(mmap, "MADV_HUGEPAGE"):
+        if self._page:
             for first, last in spans:
                 # Whole ones only: beside them lies what is not to be written, or nothing that takes room.
                 self._left.update(range(-(-first // self._page), last // self._page))
@@ -87,6 +87,8 @@ class Collapsed:
         os.pwrite(self._descriptor, b"\0", number * self._page)
         failed = advise(self._memory[number * self._page :][: self._page], MADV_COLLAPSE)
         if not failed:
+            # A disk gives pages before it has room for them, and memory without room ends the process.
+            os.posix_fallocate(self._descriptor, number * self._page, self._page)
             self._made.add(number)
         elif failed != errno.EAGAIN:
             # Small pages do as well: an old kernel, or one short of huge pages, has no more of them.
