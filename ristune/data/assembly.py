@@ -49,8 +49,7 @@ class Assembly:
             if column.name in self._narrow:
                 self._narrow[column.name].extend(part.data)
             else:
-                # Of a chunk the last bytes are the values; before them is the page's header.
-                values = chunk.offset + chunk.length - self._group.rows * column.stored_width
+                values = self._group.values(column)
                 start = max(values, first)
                 target = self.rows[:, at : at + column.stored_width]
                 spread(target, start - values, part[start - first :])

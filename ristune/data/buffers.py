@@ -53,7 +53,7 @@ def _plain(size: int) -> NDArray[np.uint8]:
     if size < LARGE:
         return np.empty(size, np.uint8)
     # Private: shared memory, the default, has no huge pages on most systems.
-    pages = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, np.uint8, size)

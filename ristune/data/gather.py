@@ -127,7 +127,7 @@ class Gatherer:
         """
         rows = samples.reshape(-1).view(self._row)
         return {
-            name: torch.from_numpy(rows[name] if wide else np.ascontiguousarray(rows[name]))
+            name: torch.from_numpy(rows[name] if wide else rows[name].copy())
             for name, wide, _, _ in self._places
         }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ristune.data.libc import MADV_COLLAPSE, advise, map_over, reserved
+from ristune.data.libc import MADV_COLLAPSE, MAP_NORESERVE, advise, map_over, reserved
 
 # Where Linux says how large its huge pages are.
 PAGE_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
@@ -33,7 +33,8 @@ def mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
     Raises:
         OSError: it cannot be mapped.
     """
-    return _mapped(descriptor, size, mmap.MAP_PRIVATE)
+    # Not reserved: Linux refuses to promise more memory than there is, and none is written to.
+    return _mapped(descriptor, size, mmap.MAP_PRIVATE | MAP_NORESERVE)
 
 
 class Collapsed:
@@ -59,7 +60,13 @@ class Collapsed:
             for first, last in spans:
                 # Whole ones only: beside them lies what is not to be written, or nothing that takes room.
                 self._left.update(range(-(-first // self._page), last // self._page))
-        self._memory = _mapped(descriptor, size, mmap.MAP_SHARED) if self._left else np.empty(0, np.uint8)
+        self._memory = np.empty(0, np.uint8)
+        if self._left:
+            try:
+                self._memory = _mapped(descriptor, size, mmap.MAP_SHARED)
+            except OSError:
+                # Some network file systems do not share memory; small pages do as well.
+                self._left.clear()
 
     def prepared(self, first: int, last: int) -> NDArray[np.uint8] | None:
         """The memory of a range of the file, to be written to; None if not all of it is in huge pages now.

@@ -155,10 +155,21 @@ class Kept:
             self._rows.unlink(missing_ok=True)
 
     def map(self) -> Rows:
-        """The rows, in pages that all processes of the node share."""
+        """The rows, in pages that all processes of the node share.
+
+        Raises:
+            InputError: the system refuses to map them.
+        """
         with self._rows.open("rb") as file:
-            # A private mapping: what a careless task writes stays in its own process.
-            pages = mapped(file.fileno(), self._size)
+            try:
+                # A private mapping: what a careless task writes stays in its own process.
+                pages = mapped(file.fileno(), self._size)
+            except OSError as error:
+                rule = f"its {self._size} bytes cannot be mapped into memory ({error.strerror})"
+                remedy = (
+                    "raise the limit of addresses (ulimit -v, vm.overcommit_memory), or data.mode=windowed"
+                )
+                raise InputError("data.cache", str(self._rows), rule, remedy) from error
         rows, width = self.unit.rows, self.unit.layout.width
         return pages[: rows * width].reshape(rows, width)
 

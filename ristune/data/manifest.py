@@ -45,6 +45,11 @@ class RowGroup:
     bytes: int
     columns: Mapping[str, ColumnChunk]
 
+    def values(self, column: Column) -> int:
+        """Where in the file a column's values begin: they end its chunk, after the header of a page."""
+        chunk = self.columns[column.name]
+        return chunk.offset + chunk.length - self.rows * column.stored_width
+
 
 @dataclass(frozen=True)
 class Shard:

@@ -21,23 +21,26 @@ from ristune.data.layout import Rows, is_wide, layout, row_width, write_columns
 from ristune.data.libc import MADV_POPULATE_READ, advise, map_over, reserved, resident
 from ristune.data.manifest import RowGroup, Shard
 from ristune.data.order import Indices, Order
-from ristune.data.shards import cut, damaged
+from ristune.data.shards import cut, damage, damaged
 from ristune.data.windows import Loads, RowReader, Submit, arrived, located
 from ristune.errors import InputError
 from ristune.storage.fetch import open_sized
 from ristune.storage.local import LocalReader, LocalStorage
 
+# Linux lets a process have 65530 areas of addresses; a file is one, and the gap behind it may be another.
+MOST_FILES = 16_000
+
 
 def window_reader(dataset: Dataset, split: str, columns: Sequence[str], size: int) -> Loads:
-    """What brings windows of so many row groups into memory: by mapping where the files allow it."""
+    """What brings windows of so many row groups into memory: by mapping where system and files allow it."""
     shards = dataset.manifest.splits[split].shards
-    ours = not any(isinstance(shard, Foreign) for shard in shards)
+    ours = len(shards) <= MOST_FILES and not any(isinstance(shard, Foreign) for shard in shards)
     if ours and isinstance(dataset.storage, LocalStorage) and _populates():
         try:
             return MappedReader(dataset, split, columns)
         except OSError as error:
-            # Where a system counts addresses as memory there may be too few; reading needs none.
-            if error.errno != errno.ENOMEM:
+            # Too few addresses, or a file system that cannot map: reading needs neither.
+            if error.errno not in (errno.ENOMEM, errno.ENODEV):
                 raise
     return RowReader(dataset, split, columns, size)
 
@@ -51,10 +54,11 @@ class FileMap:
     """The shards of a split, one after another in memory; safe for several threads."""
 
     def __init__(self, storage: LocalStorage, shards: Sequence[Shard]) -> None:
-        """Reserve addresses; a file is opened when it is needed.
+        """Reserve addresses and map the first file; another one is mapped when it is needed.
 
         Raises:
-            OSError: there are too few.
+            OSError: there are too few addresses, or files cannot be mapped.
+            InputError: the first file is missing, or has another length.
         """
         self._storage = storage
         self._shards = shards
@@ -67,6 +71,7 @@ class FileMap:
         self._mapped: set[int] = set()
         self._brought: set[int] = set()
         self._lock = Lock()
+        self._map(0)
 
     def bring(self, index: int, group: RowGroup) -> NDArray[np.uint8]:
         """Bring a row group of a shard into memory: its bytes, [size].
@@ -74,28 +79,43 @@ class FileMap:
         A file that is cut short after that, while it is used, ends the process, as with any mapped memory.
 
         Raises:
-            InputError: the file is missing, has another length, or cannot be read.
+            InputError: the file is missing, has another length, or cannot be mapped or read.
         """
         shard = self._shards[index]
+        try:
+            self._map(index)
+        except OSError as error:
+            rule = f"a file that can be mapped is required ({error.strerror})"
+            remedy = (
+                "raise the limit of mappings (vm.max_map_count), or make a dataset of fewer, larger shards"
+            )
+            raise InputError(f"{shard.path} of {self._storage.uri}", shard.bytes, rule, remedy) from error
         first = self.starts[index] + group.offset
         pages = self.memory[first // mmap.PAGESIZE * mmap.PAGESIZE : first + group.bytes]
+        # A disk that fails is then an error, where touching the pages would end the process. It takes as long
+        # as copying them, and is left out where they are there, which Linux tells those who may write.
+        known = first in self._brought and os.access(self._storage.root / shard.path, os.W_OK)
+        failed = 0 if known and resident(pages) else advise(pages, MADV_POPULATE_READ)
+        if failed:
+            where = f"bytes {group.offset} to {group.offset + group.bytes}"
+            # What would be SIGBUS is told as a bad address.
+            why = "the disk failed, or the file was cut" if failed == errno.EFAULT else os.strerror(failed)
+            remedy = "look at the node's disk and memory, or copy the file again"
+            raise InputError(
+                f"{shard.path} of {self._storage.uri}", where, f"they cannot be read: {why}", remedy
+            )
+        self._brought.add(first)
+        return self.memory[first : first + group.bytes]
+
+    def _map(self, index: int) -> None:
+        shard = self._shards[index]
+        # Opened each time: a file that is gone or has become another one is told before it is used.
         with open_sized(self._storage, shard.path, shard.bytes) as reader, self._lock:
             if index not in self._mapped:
                 assert isinstance(reader, LocalReader)
                 memory = self.memory[self.starts[index] :][: shard.bytes]
                 map_over(memory, reader.fileno(), mmap.MAP_PRIVATE, mmap.PROT_READ)
                 self._mapped.add(index)
-            new = first not in self._brought
-        # A disk that fails is then an error, where touching the pages would end the process. It takes as long
-        # as copying them, and is left out where they are there.
-        failed = advise(pages, MADV_POPULATE_READ) if new or not resident(pages) else 0
-        if failed:
-            name = f"{shard.path} of {self._storage.uri}"
-            where = f"bytes {group.offset} to {group.offset + group.bytes}"
-            rule = f"they cannot be read ({os.strerror(failed)})"
-            raise InputError(name, where, rule, "copy the file again, or look at its disk")
-        self._brought.add(first)
-        return self.memory[first : first + group.bytes]
 
 
 class MappedReader:
@@ -133,10 +153,7 @@ class MappedReader:
     def _begin(self, column: Column) -> Indices:
         begins = []
         for index, shard, number in self._groups:
-            chunk, rows = shard.row_groups[number].columns[column.name], shard.row_groups[number].rows
-            # Of a chunk the last bytes are the values; before them is the page's header.
-            first = chunk.offset + chunk.length - rows * column.stored_width
-            begins.append(self._files.starts[index] + first)
+            begins.append(self._files.starts[index] + shard.row_groups[number].values(column))
         return np.array(begins, np.int64)
 
     def load(self, order: Order, number: int, submit: Submit) -> Callable[[], Window]:
@@ -164,10 +181,7 @@ class MappedReader:
         data = memoryview(self._files.bring(index, group).data)
         wrong = damaged(data, group.offset, group, self.layout.columns)
         if wrong:
-            name = f"{self._storage.uri}/{shard.path}"
-            where = f"row group {of_shard}, column {', '.join(wrong)}"
-            rule = "the bytes are not those that the manifest gives the CRC of"
-            raise InputError(name, where, rule, "copy the file again, or write the dataset again")
+            raise damage(self._storage.uri, shard, of_shard, wrong, reads=1)
         arrays = cut(data, group.offset, group, self._narrow.columns)
         write_columns(narrow, self._narrow, {name: values[: len(narrow)] for name, values in arrays.items()})
 

@@ -68,20 +68,23 @@ def moved(batches: Iterator[Rows], device: torch.device) -> Iterator[Tensor]:
     # The host's memory must not be lent to another batch before the copy out of it has been made.
     under_way: deque[tuple[torch.cuda.Event, Rows]] = deque()
     sent: tuple[Tensor, torch.cuda.Event] | None = None
-    for batch in batches:
-        with torch.cuda.stream(stream):
-            there = torch.from_numpy(batch).to(device, non_blocking=True)
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            copied.record(stream)
-        under_way.append((copied, batch))
-        while under_way and under_way[0][0].query():  # type: ignore[no-untyped-call]
-            under_way.popleft()
+    try:
+        for batch in batches:
+            with torch.cuda.stream(stream):
+                there = torch.from_numpy(batch).to(device, non_blocking=True)
+                copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                copied.record(stream)
+            under_way.append((copied, batch))
+            while under_way and under_way[0][0].query():  # type: ignore[no-untyped-call]
+                under_way.popleft()
+            if sent is not None:
+                yield _received(*sent)
+            sent = there, copied
         if sent is not None:
             yield _received(*sent)
-        sent = there, copied
-    if sent is not None:
-        yield _received(*sent)
-    stream.synchronize()
+    finally:
+        # Also of an epoch that is left early: the memory that is copied from is lent to the next one.
+        stream.synchronize()
 
 
 @cache

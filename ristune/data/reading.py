@@ -14,8 +14,7 @@ from ristune.data.foreign.files import Foreign, read_foreign_group
 from ristune.data.layout import Layout, Rows, write_columns
 from ristune.data.manifest import RowGroup, Shard
 from ristune.data.scatter import READERS
-from ristune.data.shards import cut, damaged
-from ristune.errors import InputError
+from ristune.data.shards import cut, damage, damaged
 from ristune.storage.access import Reader, Storage
 from ristune.storage.fetch import READS
 
@@ -98,10 +97,7 @@ class GroupReader:
             wrong = read()
             if not wrong:
                 return
-        name = f"{self._storage.uri}/{shard.path}"
-        rule = f"the bytes are not those that the manifest gives the CRC of, in {READS} reads"
-        where = f"row group {number}, column {', '.join(wrong)}"
-        raise InputError(name, where, rule, "copy the file again, or write the dataset again")
+        raise damage(self._storage.uri, shard, number, wrong, READS)
 
     def _ranges(
         self, shard: Shard, group: RowGroup, columns: Sequence[Column]

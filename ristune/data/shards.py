@@ -106,7 +106,7 @@ def decode(
 def cut(
     data: bytes | memoryview, start: int, group: RowGroup, columns: Sequence[Column]
 ) -> dict[str, NDArray[Any]]:
-    """Columns of a row group, nothing checked: of each chunk the last bytes, after the page header.
+    """Columns of a row group, nothing checked.
 
     Args:
         data: bytes of the file that hold the columns' chunks.
@@ -119,8 +119,7 @@ def cut(
     """
     arrays = {}
     for column in columns:
-        chunk = group.columns[column.name]
-        offset = chunk.offset + chunk.length - group.rows * column.stored_width - start
+        offset = group.values(column) - start
         flat = np.frombuffer(data, column.stored_dtype, count=group.rows * column.elements, offset=offset)
         arrays[column.name] = flat.reshape(group.rows, *column.shape)
     return arrays
@@ -135,6 +134,22 @@ def damaged(data: bytes | memoryview, start: int, group: RowGroup, columns: Sequ
         if crc32(view[first : first + chunk.length]) != chunk.crc32:
             names.append(column.name)
     return names
+
+
+def damage(uri: str, shard: Shard, number: int, columns: Sequence[str], reads: int) -> InputError:
+    """The error that columns of a row group are damaged.
+
+    Args:
+        uri: the dataset.
+        shard: the shard.
+        number: which of its row groups.
+        columns: the columns.
+        reads: how often they were read.
+    """
+    rule = "the bytes are not those that the manifest gives the CRC of"
+    rule += f", in {reads} reads" if reads > 1 else ""
+    where = f"row group {number}, column {', '.join(columns)}"
+    return InputError(f"{uri}/{shard.path}", where, rule, "copy the file again, or write the dataset again")
 
 
 def _check_arrays(path: str, columns: Sequence[Column], arrays: Arrays) -> dict[str, NDArray[Any]]:

@@ -1,5 +1,6 @@
 """Threads that Ctrl-C can interrupt at any line without leaving the process to wait for them."""
 
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -33,6 +34,8 @@ class Daemons(Executor):
         ]
         for thread in self._threads:
             thread.start()
+        # Also where nobody shuts it down: Ctrl-C may come between its making and its use.
+        weakref.finalize(self, _end, self._work, threads).atexit = False
 
     def submit(
         self, fn: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
@@ -43,7 +46,7 @@ class Daemons(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads when what was submitted is done; a second call does nothing.
+        """End the threads when what was submitted is done; may be called again.
 
         Args:
             wait: whether to wait for that.
@@ -53,10 +56,14 @@ class Daemons(Executor):
             with suppress(Empty):
                 while (work := self._work.get_nowait()) is not None:
                     work[0].cancel()
-        for _ in self._threads:
-            self._work.put(None)
+        _end(self._work, len(self._threads))
         for thread in self._threads if wait else ():
             thread.join()
+
+
+def _end(queue: "SimpleQueue[Work | None]", threads: int) -> None:
+    for _ in range(threads):
+        queue.put(None)
 
 
 def _serve(queue: "SimpleQueue[Work | None]") -> None:

@@ -13,9 +13,7 @@ from ristune.storage.objects import RANGE_BYTES
 READS = 3
 
 
-def fetch(
-    storage: Storage, path: str, size: int, sha256: str, pool: Executor, buffer: memoryview | None = None
-) -> memoryview:
+def fetch(storage: Storage, path: str, size: int, sha256: str, pool: Executor) -> memoryview:
     """A file whose length and hash are known, read by ranges of `RANGE_BYTES` at once.
 
     A store or a network may hand over wrong bytes without an error: on a wrong hash the file is read again.
@@ -26,7 +24,6 @@ def fetch(
         size: its bytes.
         sha256: of its content, hexadecimal; empty where it is not known, and then nothing is checked.
         pool: runs the reads; this call itself must not run on it.
-        buffer: memory to read into, at least `size` bytes; new where it is not given.
 
     Returns:
         The content, writable, one byte an item.
@@ -34,7 +31,7 @@ def fetch(
     Raises:
         InputError: it is missing or cannot be read, its length is another, or its hash is wrong every time.
     """
-    buffer = np.empty(size, np.uint8).data if buffer is None else buffer[:size]
+    buffer = np.empty(size, np.uint8).data
     digests: list[str] = []
     name = f"{path} of {storage.uri}"
     with open_sized(storage, path, size) as reader:

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_a_mapping_is_the_file_and_what_is_written_to_it_stays_here(file, size):
     descriptor = file(data)
     memory = mapped(descriptor, size)
     assert np.array_equal(memory, data)
-    assert size < PAGE or memory.ctypes.data % PAGE == 0
+    assert size < PAGE or not huge_page() or memory.ctypes.data % PAGE == 0
     memory[:] = 0
     assert np.array_equal(mapped(descriptor, size), data)
 
@@ -123,6 +124,7 @@ def test_without_huge_pages_everything_is_as_it_was(file, monkeypatch, tmp_path)
     assert np.array_equal(mapped(descriptor, 3 * PAGE), data)
 
 
+@pytest.mark.skipif(not huge_page(), reason="this system has no huge pages")
 def test_a_kernel_that_refuses_is_asked_once(file, monkeypatch):
     asked = []
     monkeypatch.setattr(huge, "advise", lambda memory, advice: asked.append(advice) or 22)
@@ -131,6 +133,27 @@ def test_a_kernel_that_refuses_is_asked_once(file, monkeypatch):
     asked.clear()
     assert pages.prepared(0, 3 * PAGE) is None
     assert asked == [huge.MADV_COLLAPSE]
+
+
+@pytest.mark.skipif(not huge_page(), reason="this system has no huge pages")
+def test_a_file_that_cannot_be_shared_is_written_otherwise(file, monkeypatch):
+    def refused(*arguments):
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(huge, "map_over", refused)
+    pages = Collapsed(file(drawn(3 * PAGE)), 3 * PAGE, [(0, 3 * PAGE)])
+    assert pages.prepared(0, 3 * PAGE) is None
+    assert not pages.holds(drawn(PAGE))
+
+
+def test_a_file_larger_than_the_memory_can_be_mapped(tmp_path):
+    size = 4 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with (tmp_path / "large").open("w+b") as sparse:
+        try:
+            sparse.truncate(size)
+        except OSError as error:
+            pytest.skip(f"this disk has no sparse file of {size} bytes ({error.strerror})")
+        assert mapped(sparse.fileno(), size)[-1] == 0
 
 
 def test_a_file_that_cannot_be_mapped_is_an_error(tmp_path):

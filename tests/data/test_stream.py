@@ -111,17 +111,18 @@ def test_memory_of_batches_that_are_gone_is_used_again(dataset):
     assert len(addresses) <= 5
 
 
-def test_who_keeps_a_narrow_column_does_not_keep_the_wide_ones():
+@pytest.mark.parametrize("size", [1, 4])
+def test_who_keeps_a_narrow_column_does_not_keep_the_wide_ones(size):
     wide = [Column("wave", "<f4", (WIDE,), "1", "input"), Column("sample_id", "<i8", (), "1", "id")]
     rng = np.random.default_rng(0)
     arrays = {"wave": rng.random((40, WIDE), np.float32), "sample_id": np.arange(40)}
     rows = np.empty((40, layout(wide).width), np.uint8)
     write_columns(rows, layout(wide), arrays)
-    gatherer = Gatherer(layout(wide), ["wave", "sample_id"], 4)
+    gatherer = Gatherer(layout(wide), ["wave", "sample_id"], size)
     pool = gatherer.pool(kept=2, pinned=False)
     window, kept, addresses = RowWindow(rows, np.arange(40)), [], set()
-    for first in range(0, 40, 4):
-        samples = gatherer.gather(pool, [(window, first, first + 4)], alone=first % 8 == 0)
+    for first in range(0, 40, size):
+        samples = gatherer.gather(pool, [(window, first, first + size)], alone=first % 8 == 0)
         batch = gatherer.columns(samples)
         del samples
         addresses.add(batch["wave"].data_ptr())

@@ -1,3 +1,4 @@
+import gc
 import threading
 import time
 
@@ -42,6 +43,17 @@ def test_what_has_not_begun_is_left_out_when_asked_for_and_done_otherwise():
         threads.shutdown()
         assert later.cancelled() is left_out
         assert done == ([] if left_out else [1])
+
+
+def test_threads_that_nobody_ends_end_with_it():
+    threads = Daemons(3, "test-dropped")
+    mine = threads._threads
+    assert threads.submit(int, "7").result() == 7
+    del threads
+    gc.collect()
+    for thread in mine:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in mine)
 
 
 def test_none_of_its_threads_is_one_the_exit_waits_for_and_all_end():

@@ -81,7 +81,7 @@ def test_local_files_are_mapped_once_and_closed(root):
 
     before = there()
     batches = mapped(root)
-    assert there() == before
+    assert there() == (before[0] + 1, before[1])
     for epoch in range(3):
         list(batches.epoch(epoch))
         assert there() == (before[0] + 3, before[1])
@@ -127,15 +127,43 @@ def test_a_file_that_is_cut_short_is_named(root, epochs):
 
 def test_a_file_that_goes_missing_is_named(root):
     batches = mapped(root)
-    (root / "train/00000.parquet").unlink()
-    with pytest.raises(InputError, match="train/00000.parquet: got .No such file"):
+    (root / "train/00001.parquet").unlink()
+    with pytest.raises(InputError, match="train/00001.parquet: got .No such file"):
         list(batches.epoch(0))
 
 
 def test_pages_that_cannot_be_brought_are_an_error(root, monkeypatch):
     batches = mapped(root)
-    monkeypatch.setattr(mapping, "advise", lambda memory, advice: errno.EIO)
-    with pytest.raises(InputError, match="bytes .* to .*; they cannot be read .Input/output error"):
+    for number, why in [
+        (errno.EFAULT, "the disk failed, or the file was cut"),
+        (errno.ENOMEM, "Cannot alloc"),
+    ]:
+        monkeypatch.setattr(mapping, "advise", lambda memory, advice, number=number: number)
+        with pytest.raises(InputError, match=f"bytes .* to .*; they cannot be read: {why}"):
+            list(batches.epoch(0))
+
+
+def test_pages_are_brought_again_where_the_system_does_not_say_that_they_are_there(root, monkeypatch):
+    batches, asked, original = mapped(root), [], mapping.advise
+    monkeypatch.setattr(mapping, "advise", lambda *which: (asked.append(which[1]), original(*which))[1])
+    list(batches.epoch(0))
+    groups = len(asked)
+    list(batches.epoch(1))
+    assert len(asked) == groups == 18
+    # To who may not write to a file Linux says that all of it is there.
+    monkeypatch.setattr(mapping.os, "access", lambda path, mode: False)
+    list(batches.epoch(2))
+    assert len(asked) == 2 * groups
+
+
+def test_a_file_that_cannot_be_mapped_in_an_epoch_is_named(root, monkeypatch):
+    batches = mapped(root)
+
+    def refused(*arguments):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mapping, "map_over", refused)
+    with pytest.raises(InputError, match=r"parquet of .*can be mapped is required .Cannot allocate memory"):
         list(batches.epoch(0))
 
 
@@ -144,14 +172,15 @@ def test_where_files_cannot_be_mapped_they_are_read(root, monkeypatch):
     expected = ids(stream(dataset, mode="windowed").epoch(0))
     assert isinstance(window_reader(dataset, "train", EVERY, 3), MappedReader)
 
-    def refused(size):
-        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+    def refused(*arguments):
+        raise OSError(errno.ENODEV, "No such device")
 
     with monkeypatch.context() as patch:
         patch.setattr(mapping, "_populates", lambda: False)
         assert isinstance(window_reader(dataset, "train", EVERY, 3), RowReader)
         assert ids(stream(dataset, mode="windowed").epoch(0)) == expected
-    with monkeypatch.context() as patch:
-        patch.setattr(mapping, "_populates", lambda: True)
-        patch.setattr(mapping, "reserved", refused)
-        assert isinstance(window_reader(dataset, "train", EVERY, 3), RowReader)
+    for changed in [("reserved", refused), ("map_over", refused), ("MOST_FILES", 2)]:
+        with monkeypatch.context() as patch:
+            patch.setattr(mapping, "_populates", lambda: True)
+            patch.setattr(mapping, *changed)
+            assert isinstance(window_reader(dataset, "train", EVERY, 3), RowReader)
