@@ -60,6 +60,12 @@ def spell(text: str) -> str:
     return f"{path}={literal(value)}" if equals and _URI_WITH_SETTINGS.fullmatch(value) else text
 
 
+def typed(path: str, value: str) -> str:
+    """An override as a user types it in a shell, before the shell's own quotes; `spell` reads it."""
+    text = f"{path}={value}"
+    return text if spell(text) != text else f"{path}={literal(value)}"
+
+
 def literal(value: Any) -> str:
     """A value as an override spells it; floats in full, so that it reproduces the trial."""
     if isinstance(value, bool):

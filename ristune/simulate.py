@@ -20,7 +20,7 @@ from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import Mapper, serial, write_dataset
 from ristune.errors import InputError
 from ristune.meter import Meter, duration
-from ristune.overrides import literal
+from ristune.overrides import typed
 from ristune.storage.access import Storage, open_storage
 
 EXAMPLES = """\
@@ -219,7 +219,7 @@ def _main(argv: Sequence[str]) -> int:
     simulate(config, uri, console, arguments.workers or 1, arguments.address, arguments.shard_rows)
     again = [text for text in arguments.overrides if not text.startswith(("data.uri=", "simulator"))]
     folders = [part for folder in arguments.config_dir for part in ("--config-dir", folder)]
-    command = ["python", "-m", "ristune.train", *again, *folders, f"data.uri={literal(uri)}"]
+    command = ["python", "-m", "ristune.train", *again, *folders, typed("data.uri", uri)]
     console.print(f"train on it: {shlex.join(command)}")
     return cli.DONE
 

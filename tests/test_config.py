@@ -3,7 +3,7 @@ import yaml
 
 from ristune.config import build, compose, config_dir, restore
 from ristune.errors import InputError
-from ristune.overrides import literal
+from ristune.overrides import literal, typed
 
 TOY = ["task=toy", "space=toy"]
 DIRS = ["tests/configs"]
@@ -167,12 +167,18 @@ def test_every_yaml_file_of_ours_composes():
     ],
 )
 def test_a_uri_with_settings_is_typed_as_it_is(uri):
-    typed = compose([f"data.uri={uri}"])
-    assert typed.data.uri == uri
+    config = compose([f"data.uri={uri}"])
+    assert config.data.uri == uri
     assert compose([f"data.uri={literal(uri)}"]).data.uri == uri
-    assert compose(typed.overrides).data.uri == uri
-    assert restore(typed.source, [f"data.uri={uri}"], ()).data.uri == uri
-    assert typed.with_values({"data.uri": uri}).overrides[-1] == f"data.uri={literal(uri)}"
+    assert typed("data.uri", uri) == f"data.uri={uri}"
+    assert compose(config.overrides).data.uri == uri
+    assert restore(config.source, [f"data.uri={uri}"], ()).data.uri == uri
+    assert config.with_values({"data.uri": uri}).overrides[-1] == f"data.uri={literal(uri)}"
+
+
+@pytest.mark.parametrize("uri", ["data/near", "a b/c", "o'neill", "s3://bucket/a", "null", "5", "a=b"])
+def test_what_is_printed_to_be_typed_is_read_as_it_was(uri):
+    assert compose([typed("data.uri", uri)]).data.uri == uri
 
 
 def test_a_uri_with_settings_may_refer_to_other_values():

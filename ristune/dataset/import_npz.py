@@ -15,7 +15,7 @@ from ristune.data.writing.writer import write_dataset
 from ristune.dataset.console import row_counts, size, stored_bytes
 from ristune.errors import InputError
 from ristune.meter import Meter
-from ristune.overrides import literal
+from ristune.overrides import typed
 from ristune.storage.access import open_storage
 
 EXAMPLES = """\
@@ -88,7 +88,7 @@ def _main(argv: Sequence[str]) -> int:
     )
     again = [text for text in arguments.overrides if not text.startswith(("data.uri=", "importer"))]
     folders = [part for folder in arguments.config_dir for part in ("--config-dir", folder)]
-    command = ["python", "-m", "ristune.train", *again, *source.hints, *folders, f"data.uri={literal(uri)}"]
+    command = ["python", "-m", "ristune.train", *again, *source.hints, *folders, typed("data.uri", uri)]
     console.print(f"train on it: {shlex.join(command)}")
     return cli.DONE
 

@@ -38,7 +38,7 @@ UNKNOWN = Generator("parquet", "", {}, 0)
 # The name of row numbers that stand in where no column names rows.
 ROW_ID = "row_id"
 # Measured by benchmarks/foreign.py, the hash of the own format included.
-SLOWDOWN = "2 to 4 times"
+SLOWDOWN = "up to 2 times"
 
 
 def is_foreign(storage: Storage) -> bool:
