@@ -1,7 +1,5 @@
 """Every corruption is found, named where it can be, and never read as data."""
 
-import hashlib
-import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -9,24 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import torch
 
-from ristune.data.columns import Column
-from ristune.data.dataset import open_dataset
-from ristune.data.layout import view
-from ristune.data.manifest import MANIFEST, PIN, Generator, Manifest, Shard, Split, pin
+from ristune.data.manifest import MANIFEST, PIN
 from ristune.data.shards import _row_groups, encode
 from ristune.data.verify import verify
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.statistics import moments, summarise
 from ristune.data.writing.writer import write_dataset
-from ristune.errors import InputError
 from ristune.storage.access import open_storage
+from tests.data.by_hand import by_hand, found, sample
 from tests.data.drawing import Drawing
-
-CORRUPTIONS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -39,128 +30,6 @@ def written(tmp_path_factory):
 @pytest.fixture
 def root(written, tmp_path):
     return Path(shutil.copytree(written, tmp_path / "d"))
-
-
-def found(root):
-    return [str(finding) for finding in verify(open_storage(str(root)))]
-
-
-def read_ranges(root):
-    """Every value, by byte ranges whose CRC is checked."""
-    dataset = open_dataset(str(root))
-    tensors = {}
-    for split in dataset.manifest.splits:
-        tensors |= {(split, name): tensor for name, tensor in dataset.split(split).items()}
-    for table in dataset.manifest.tables:
-        tensors |= {(table, name): tensor for name, tensor in dataset.table(table).items()}
-    return tensors
-
-
-def read_whole(root):
-    """Every value, from whole files whose sha256 is checked."""
-    dataset = open_dataset(str(root))
-    splits = {split: dataset.resident(split, dataset.rows(split)).rows for split in dataset.manifest.splits}
-    return {
-        (split, name): torch.from_numpy(view(rows, *place))
-        for split, rows in splits.items()
-        for name, place in dataset.layout.places.items()
-    }
-
-
-def alter_bytes(data, rng):
-    """Other bytes than `data`, by one of the ways in which files go wrong."""
-    altered, at = bytearray(data), int(rng.integers(len(data)))
-    length = int(min(len(data) - at, rng.integers(1, 64)))
-    match rng.integers(8):
-        case 0:
-            altered[at] ^= 1 << int(rng.integers(8))
-        case 1:
-            altered[at] = int(rng.integers(256))
-        case 2:
-            altered[at : at + length] = bytes(length)
-        case 3:
-            other = int(rng.integers(len(data) - length + 1))
-            one, two = bytes(data[at : at + length]), bytes(data[other : other + length])
-            altered[at : at + length], altered[other : other + length] = two, one
-        case 4:
-            del altered[at:]
-        case 5:
-            altered += rng.bytes(length)
-        case 6:
-            del altered[at : at + length]
-        case 7:
-            altered[at:at] = rng.bytes(length)
-    return bytes(altered)
-
-
-def digit(data, rng):
-    """The manifest with another digit somewhere, so that its form stays canonical."""
-    places = [i for i, byte in enumerate(data) if chr(byte).isdigit()]
-    altered = bytearray(data)
-    at = places[int(rng.integers(len(places)))]
-    altered[at] = ord(str((int(chr(altered[at])) + int(rng.integers(1, 10))) % 10))
-    return bytes(altered)
-
-
-def corrupt(files, rng):
-    """Other files than `files`, which are bytes by path."""
-    paths, altered = sorted(files), dict(files)
-    path = paths[int(rng.integers(len(paths)))]
-    match rng.integers(8):
-        case 0:
-            del altered[path]
-        case 1:
-            other = paths[int(rng.integers(len(paths)))]
-            altered[path], altered[other] = files[other], files[path]
-        case 2:
-            altered[f"{Path(path).parent}/{rng.integers(10**6)}.bin"] = rng.bytes(10)
-        case 3:
-            altered[MANIFEST] = digit(files[MANIFEST], rng)
-        case 4:
-            altered[PIN] = hashlib.sha256(rng.bytes(4)).hexdigest().encode() + files[PIN][64:]
-        case _:
-            altered[path] = alter_bytes(files[path], rng)
-    return altered
-
-
-def lay(root, files, before):
-    for path in before.keys() - files.keys():
-        (root / path).unlink()
-    for path, data in files.items():
-        if before.get(path) != data:
-            (root / path).write_bytes(data)
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_a_thousand_corruptions_are_all_found_and_never_read_as_other_values(root):
-    files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-    originals = {read: read(root) for read in (read_ranges, read_whole)}
-    rng, missed, harmless, done = np.random.default_rng(0), [], {read: 0 for read in originals}, 0
-    while done < CORRUPTIONS:
-        altered = corrupt(files, rng)
-        if altered == files:
-            continue
-        done += 1
-        lay(root, altered, files)
-        if not found(root):
-            missed.append(sorted(p for p in altered | files if altered.get(p) != files.get(p)))
-        # By turns, as each would take as long as all the rest.
-        read = (read_ranges, read_whole)[done % 2]
-        try:
-            values = read(root)
-        except InputError as error:
-            assert str(root) in str(error)
-        else:
-            harmless[read] += 1
-            assert same(values, originals[read])
-        lay(root, files, altered)
-    assert missed == []
-    # A stray file harms no reader, an altered footer none that reads by ranges; the rest was refused.
-    assert harmless[read_whole] < harmless[read_ranges] < CORRUPTIONS / 4
-    assert found(root) == []
 
 
 @pytest.mark.parametrize("column", ["wave", "gain", "sample_id"])
@@ -207,61 +76,6 @@ def test_progress_counts_every_byte(root):
         == counts[0][1]
         == sum(p.stat().st_size for p in root.rglob("*.parquet"))
     )
-
-
-COLUMNS = (
-    Column("x", "<f4", (3,), "V", "input"),
-    Column("n", "<i4", (), "1", "label"),
-    Column("sample_id", "<i8", (), "1", "id"),
-)
-FORM = {
-    "row_group_size": 8,
-    "compression": "NONE",
-    "use_dictionary": False,
-    "column_encoding": "PLAIN",
-    "write_statistics": ["n", "sample_id"],
-    "write_page_checksum": True,
-}
-
-
-def by_hand(root, arrays, statistics=None, fields=None, alter=bytes, describe=lambda shard: shard, **form):
-    """A dataset as someone without ristune would write it, checked by nothing."""
-    splits = {}
-    for split, values in arrays.items():
-        stored = [
-            pa.field(
-                c.name,
-                pa.binary(12) if c.shape else pa.from_numpy_dtype(c.dtype),
-                nullable=False,
-                metadata={"shape": json.dumps(c.shape), "dtype": c.dtype, "unit": c.unit, "role": c.role},
-            )
-            for c in COLUMNS
-        ]
-        stored = [(fields or {}).get(each.name, lambda field: field)(each) for each in stored]
-        x = pa.array([row.tobytes() for row in values["x"]], stored[0].type)
-        table = pa.table([x, values["n"], values["sample_id"]], schema=pa.schema(stored))
-        path = root / split / "0.parquet"
-        path.parent.mkdir(parents=True)
-        pq.write_table(table, path, **{**FORM, **form})
-        data = alter(path.read_bytes())
-        path.write_bytes(data)
-        groups = _row_groups(memoryview(data))
-        shard = Shard(f"{split}/0.parquet", len(x), len(data), hashlib.sha256(data).hexdigest(), groups)
-        splits[split] = Split((describe(shard),), len(x))
-    generator = Generator("hand", "1", {}, 0)
-    stored = Manifest(COLUMNS, {}, generator, splits, statistics or {}).encode()
-    (root / MANIFEST).write_bytes(stored)
-    (root / PIN).write_bytes(pin(hashlib.sha256(stored).hexdigest()))
-    return root
-
-
-def sample(rows, first=0):
-    rng = np.random.default_rng(first)
-    return {
-        "x": rng.normal(size=(rows, 3)).astype("<f4"),
-        "n": rng.integers(0, 5, rows).astype("<i4"),
-        "sample_id": np.arange(first, first + rows),
-    }
 
 
 def test_a_dataset_by_hand_is_sound(tmp_path):

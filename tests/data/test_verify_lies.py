@@ -12,7 +12,7 @@ from ristune.data.columns import Column
 from ristune.data.shards import _row_groups
 from ristune.data.thrift import read_struct
 from ristune.data.writing.statistics import moments, summarise
-from tests.data.test_verify import COLUMNS, by_hand, found, sample
+from tests.data.by_hand import COLUMNS, by_hand, found, sample
 
 LEAST, GREATEST = -123_456, 7_654_321
 
@@ -158,7 +158,7 @@ def test_a_page_header_without_end_is_no_end_of_the_search(header):
 @pytest.mark.parametrize(("value", "sound"), [(255, True), (256, False), (-1, False)])
 def test_narrow_scalars_are_held_against_their_range(tmp_path, monkeypatch, value, sound):
     monkeypatch.setattr(
-        "tests.data.test_verify.COLUMNS", (COLUMNS[0], Column("n", "|u1", (), "1", "label"), COLUMNS[2])
+        "tests.data.by_hand.COLUMNS", (COLUMNS[0], Column("n", "|u1", (), "1", "label"), COLUMNS[2])
     )
     arrays = sample(20)
     arrays["n"][13] = value
