@@ -19,7 +19,8 @@ from ristune.data.opening import measured_stream, open_configured
 from ristune.errors import InputError
 from ristune.overrides import literal
 from ristune.training import checkpoint
-from ristune.training.step import forward, resolve_device, resolve_precision
+from ristune.training.device import resolve_device, resolve_precision
+from ristune.training.forward import forward
 from ristune.training.task import Batch, Output, Task
 from ristune.trial import build_task, finite
 

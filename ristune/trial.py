@@ -18,8 +18,8 @@ from ristune.data.opening import measured_stream, open_configured, train_stream
 from ristune.data.stream import Stream
 from ristune.errors import InputError
 from ristune.training import checkpoint
+from ristune.training.device import resolve_device
 from ristune.training.record import Record
-from ristune.training.step import resolve_device
 from ristune.training.task import Attaches, Task
 from ristune.training.trainer import Trainer
 

@@ -24,7 +24,7 @@ from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines, des
 from ristune.sweep.resources import Resources, local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.sampler import preview
 from ristune.sweep.space import Space, parse_space
-from ristune.training.step import resolve_device
+from ristune.training.device import resolve_device
 from ristune.trial import prepare
 
 if TYPE_CHECKING:

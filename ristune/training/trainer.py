@@ -9,30 +9,14 @@ from torch import Tensor
 
 from ristune.errors import InputError
 from ristune.training.config import OptimizerConfig, TrainingConfig
+from ristune.training.device import resolve_precision
+from ristune.training.forward import forward, total_loss
+from ristune.training.means import Means
 from ristune.training.objective import Objective
 from ristune.training.optimizer import build_optimizer
 from ristune.training.record import Record, Status
-from ristune.training.step import GuardedStep, forward, resolve_precision, total_loss
+from ristune.training.step import GuardedStep
 from ristune.training.task import Batch, Batches, Task
-
-
-class Means:
-    """Sample-weighted means by name, summed in FP64 on the device without a host synchronisation."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self.samples = 0
-
-    def add(self, values: Mapping[str, Tensor], samples: int) -> None:
-        """Add values that are means over `samples` samples, or one value a sample, [B]."""
-        self.samples += samples
-        for name, value in values.items():
-            weighted = value.detach().double().mean() * samples
-            self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
-
-    def result(self) -> dict[str, float]:
-        """The means, as host numbers."""
-        return {name: (total / self.samples).item() for name, total in self._sums.items()}
 
 
 class Trainer:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ristune.training.step import forward
+from ristune.training.forward import forward
 from tests.nearfield.conftest import Drawn, make_task, scene_sampler, simulator
 
 

@@ -7,7 +7,7 @@ from ristune.errors import InputError
 from ristune.nearfield.covariance import Prediction, moments, nmse
 from ristune.nearfield.loss import loss_terms, prediction
 from ristune.nearfield.task import FieldOfView
-from ristune.training.step import forward
+from ristune.training.forward import forward
 from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, scene_sampler, simulator
 
 CPU = torch.device("cpu")

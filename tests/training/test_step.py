@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from ristune.errors import InputError
+from ristune.training.device import resolve_precision
+from ristune.training.forward import forward, full_precision, total_loss
 from ristune.training.optimizer import warmup_cosine
-from ristune.training.step import GuardedStep, forward, full_precision, resolve_precision, total_loss
+from ristune.training.step import GuardedStep
 from tests.toy import ToyTask
 from tests.training.conftest import samples
 
