@@ -1,0 +1,122 @@
+"""Whether the objective is measured alike in all trials: no searched value, no loss weight enters it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ristune.doctor.bench import Bench
+from ristune.doctor.outcome import Fault, Outcome, attempt, failed, passed, some
+from ristune.doctor.searching import middle, space_of
+from ristune.training.forward import forward
+from ristune.training.task import Batch, Output, Prepares, Task
+from ristune.trial import build_task
+
+# Of the objective and of a term's scale, relative.
+EQUAL = 1e-6
+PROPORTIONAL = 1e-4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a task says of one output.
+
+    Attributes:
+        shapes: of its network's weights.
+        terms: of the loss.
+        objective: by sample.
+    """
+
+    shapes: Mapping[str, torch.Size]
+    terms: Mapping[str, float]
+    objective: Tensor
+
+
+def objective(bench: Bench) -> Outcome:
+    """The objective of one output is the same whatever the searched values and the loss weights."""
+    space = space_of(bench) or {}
+    values = {path: value for path, value in middle(space).items() if path.startswith("task.")}
+    base = _task(bench, values)
+    (batch,) = bench.batches(1, "val")
+    base.network.eval()
+    with torch.no_grad():
+        output, prepared = forward(base, batch, bench.untrained().trainer.precision, bench.device)
+    tried, wrong, refused = [], [], []
+    pairs = [(path, (space[path].extremes[0], space[path].extremes[-1])) for path in values]
+    pairs += [(path, pair) for path, pair in _leaves(bench.config.task) if path not in space]
+    for path, pair in pairs:
+        found = [
+            attempt(lambda v=v: _measure(bench, {**values, path: v}, batch, output, prepared)) for v in pair
+        ]
+        faults = [each.text for each in found if isinstance(each, Fault)]
+        one, other = found
+        if isinstance(one, Fault) or isinstance(other, Fault):
+            refused.append(f"{path} ({faults[0]})")
+            continue
+        if not one.shapes == other.shapes == _shapes(base):
+            continue
+        if path not in space and not _is_weight(one.terms, other.terms, pair):
+            continue
+        tried.append(path)
+        difference = (one.objective - other.objective).abs().max().item()
+        if not difference <= EQUAL * max(one.objective.abs().max().item(), 1e-30):
+            wrong.append(
+                f"{path}: {one.objective.mean():.4g} at {pair[0]}, {other.objective.mean():.4g} at {pair[1]}"
+            )
+    name = bench.full.training.objective
+    beside = f"; refused by the task, so not tried: {some(refused)}" if refused else ""
+    if wrong:
+        return failed(
+            f"{name} of one and the same output: {some(wrong)}{beside}",
+            "a search would turn that value instead of learning: measure with fixed settings in `metrics`",
+        )
+    if not tried:
+        return passed(f"no searched value of the task and no loss weight could enter {name}{beside}")
+    return passed(f"{name} of one output is the same at both ends of {some(tried)}{beside}")
+
+
+def _task(bench: Bench, values: Mapping[str, Any]) -> Task:
+    task = build_task(bench.config.with_values(values), bench.untrained().dataset)
+    task.network.to(bench.device)
+    return task
+
+
+def _shapes(task: Task) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in task.network.state_dict().items()}
+
+
+def _measure(
+    bench: Bench, values: Mapping[str, Any], batch: Batch, output: Output, prepared: Batch
+) -> Measured:
+    task = _task(bench, values)
+    # A task may take its constants to the device here.
+    if isinstance(task, Prepares):
+        task.prepare(dict(batch))
+    with torch.no_grad():
+        terms = {name: term.item() for name, term in task.loss(output, prepared).items()}
+        return Measured(_shapes(task), terms, task.metrics(output, prepared)[bench.full.training.objective])
+
+
+def _leaves(spec: Mapping[str, Any], prefix: str = "task.") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Numbers of the task's configuration, each with another value to try."""
+    for name, value in spec.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            # Halved, what lies in [0, 1] stays there.
+            half = value // 2 if isinstance(value, int) else value / 2
+            yield path, (value, half or type(value)(1))
+
+
+def _is_weight(one: Mapping[str, float], other: Mapping[str, float], pair: tuple[float, float]) -> bool:
+    """Whether a value weights a term: it makes it appear, vanish, or scales it as it changes itself."""
+    if set(one) != set(other):
+        return True
+    return any(
+        abs(one[name] * pair[1] - other[name] * pair[0]) <= PROPORTIONAL * abs(one[name] * pair[1])
+        and one[name] != other[name]
+        for name in one
+    )

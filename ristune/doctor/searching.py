@@ -1,0 +1,157 @@
+"""Whether a search would search: every searched value changes the trial, and none the measure."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ristune.doctor.bench import Bench
+from ristune.doctor.outcome import Fault, Outcome, attempt, failed, passed, skipped, some
+from ristune.errors import InputError
+from ristune.sweep.space import Choices, Range, Scalar, Space, parse_space
+
+# Enough windows for a warm-up to differ, enough epochs for what happens between them.
+ROWS, VAL, BATCH, EPOCHS = 64, 32, 8, 3
+# How many times more than the same values again a change must be, where a device is not exact.
+NOISE = 10.0
+
+Fingerprint = dict[str, Tensor]
+
+
+def space_of(bench: Bench) -> Space | None:
+    """The space; None if the default one is not this task's, and no other was asked for.
+
+    Raises:
+        InputError: if a space was asked for and is refused.
+    """
+    try:
+        return parse_space(bench.full)
+    except InputError:
+        if any(text.startswith("space") for text in bench.full.overrides):
+            raise
+        return None
+
+
+def searched_values(bench: Bench) -> Outcome:
+    """Each searched path, at its lowest and highest value, gives another trial."""
+    space = space_of(bench)
+    if space is None:
+        return skipped(NO_SPACE)
+    tiny = _tiny(bench, middle(space))
+    base, again = (_fingerprint(bench, tiny) for _ in range(2))
+    noise = distance(base, again)
+    changes: dict[str, float] = {}
+    faults, untried = [], []
+    for path, distribution in space.items():
+        low, high = _ends(bench, path, distribution)
+        if low == high:
+            untried.append(path)
+            continue
+        more = _rows_for(bench, path, low, high)
+        prints = [attempt(lambda v=v: _fingerprint(bench, {**tiny, **more, path: v})) for v in (low, high)]
+        bad = [
+            f"{path}={v}: {p.text}" for v, p in zip((low, high), prints, strict=True) if isinstance(p, Fault)
+        ]
+        faults += bad
+        if not bad:
+            changes[path] = distance(*(p for p in prints if not isinstance(p, Fault)))
+            if not changes[path] > NOISE * noise:
+                faults.append(f"{path}: {low} and {high} give the same trial")
+    left = f"; not tried with so little data: {', '.join(untried)}" if untried else ""
+    if faults:
+        return failed(
+            f"{len(faults)} of {len(space)} paths: {some(faults)}{left}",
+            "connect the value to what it is meant for, or take its path out of the space",
+        )
+    if not changes:
+        return skipped(f"no path could be tried{left}")
+    least = min(changes, key=lambda path: changes[path])
+    exact = f"; the same values twice differ by {noise:.1g}" if noise else ""
+    return passed(f"{len(changes)} paths; the least change is {changes[least]:.1g}, of {least}{exact}{left}")
+
+
+NO_SPACE = "the default space is not this task's: give space=NAME"
+
+
+def middle(space: Space) -> dict[str, Scalar]:
+    """One value for each path, from the middle of its distribution."""
+    return {path: _middle(distribution) for path, distribution in space.items()}
+
+
+def distance(one: Fingerprint, other: Fingerprint) -> float:
+    """The largest relative difference of two trials' figures; infinite where they do not even correspond."""
+    if set(one) != set(other):
+        return math.inf
+    return max((_relative(one[name], other[name]) for name in one), default=0.0)
+
+
+def _middle(distribution: Range | Choices) -> Scalar:
+    if isinstance(distribution, Choices):
+        return distribution.values[len(distribution.values) // 2]
+    low, high = distribution.low, distribution.high
+    value = math.sqrt(low * high) if distribution.log else (low + high) / 2
+    if distribution.step is not None:
+        value = low + round((value - low) / distribution.step) * distribution.step
+    return round(value) if distribution.integer else value
+
+
+def _ends(bench: Bench, path: str, distribution: Range | Choices) -> tuple[Scalar, Scalar]:
+    """The first and the last value; a number of samples is at most what there is."""
+    low, high = distribution.extremes[0], distribution.extremes[-1]
+    if path == "data.train_limit":
+        low, high = (_within(value, bench.dataset.rows("train")) for value in (low, high))
+    return low, high
+
+
+def _within(value: Scalar, rows: int) -> int:
+    return min(value, rows) if isinstance(value, int) else rows
+
+
+def _tiny(bench: Bench, values: Mapping[str, Scalar]) -> dict[str, Any]:
+    untrained = bench.untrained()
+    limit = bench.config.data.train_limit or untrained.train.rows
+    # A filter leaves out some of them, so that more are needed.
+    rows = min(limit, math.ceil(ROWS * limit / untrained.train.rows))
+    return {
+        **values,
+        "data.train_limit": rows,
+        "data.val_limit": min(VAL, untrained.val.rows),
+        "training.batch_size": min(BATCH, max(2, rows // 4)),
+        "training.epochs": EPOCHS,
+    }
+
+
+def _rows_for(bench: Bench, path: str, low: Scalar, high: Scalar) -> dict[str, Any]:
+    """More samples where the path is the batch size: two sizes beyond all samples are one."""
+    sizes = [value for value in (low, high) if isinstance(value, int)]
+    if path != "training.batch_size" or not sizes:
+        return {}
+    return {"data.train_limit": min(bench.dataset.rows("train"), max(ROWS, 2 * min(sizes)))}
+
+
+def _fingerprint(bench: Bench, values: Mapping[str, Any]) -> Fingerprint:
+    """What a trial did: losses, metrics and learning rate by epoch, and the weights it ended with."""
+    trial = bench.fresh(values)
+    figures: dict[str, float] = {}
+    for record in trial.run():
+        own = {"lr": record.lr, "steps": record.steps, "batches": record.batches}
+        terms = {f"train/{name}": value for name, value in record.train.items()}
+        metrics = {f"val/{name}": value for name, value in record.val.items()}
+        for name, value in {**own, **terms, **metrics}.items():
+            figures[f"{record.epoch}/{name}"] = value
+    found = {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+    for name, weight in trial.task.network.state_dict().items():
+        found[f"weights/{name}"] = weight.detach().double().cpu()
+    return found
+
+
+def _relative(one: Tensor, other: Tensor) -> float:
+    if one.shape != other.shape:
+        return math.inf
+    if torch.equal(one.nan_to_num(), other.nan_to_num()) and torch.equal(one.isnan(), other.isnan()):
+        return 0.0
+    difference = (one - other).abs().max().item()
+    size = one.abs().max().item()
+    return difference / size if math.isfinite(difference) and size else math.inf
