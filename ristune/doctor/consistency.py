@@ -38,8 +38,8 @@ def same_code(bench: Bench) -> Outcome:
     difference = max((_difference(found[0][name], found[1][name]) for name in found[0]), default=0.0)
     if not difference <= ROUNDING[trial.trainer.precision]:
         return failed(
-            f"the network in eval mode gives another output with gradients on than without, by {difference:.2g} "
-            "of its root mean square",
+            f"the network in eval mode gives another output with gradients on than without, by "
+            f"{difference:.2g} of its root mean square",
             "let the network not ask whether gradients are on",
         )
     prepared = "prepare" if isinstance(trial.task, Prepares) else "no prepare"

@@ -1,6 +1,5 @@
 """Whether steps are taken, and reach every parameter by every loss term."""
 
-
 import torch
 from torch import Tensor
 

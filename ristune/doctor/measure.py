@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ristune.doctor.bench import Bench
 from ristune.doctor.outcome import Fault, Outcome, attempt, failed, passed, some
 from ristune.doctor.searching import middle, space_of
+from ristune.sweep.space import Scalar
 from ristune.training.forward import forward
 from ristune.training.task import Batch, Output, Prepares, Task
 from ristune.trial import build_task
@@ -44,29 +46,21 @@ def objective(bench: Bench) -> Outcome:
     with torch.no_grad():
         output, prepared = forward(base, batch, bench.untrained().trainer.precision, bench.device)
     tried, wrong, refused = [], [], []
-    pairs = [(path, (space[path].extremes[0], space[path].extremes[-1])) for path in values]
-    pairs += [(path, pair) for path, pair in _leaves(bench.config.task) if path not in space]
-    for path, pair in pairs:
+    pairs = {path: (space[path].extremes[0], space[path].extremes[-1]) for path in values}
+    for path, pair in {**dict(_leaves(bench.config.task)), **pairs}.items():
         found = [
-            attempt(lambda v=v: _measure(bench, {**values, path: v}, batch, output, prepared)) for v in pair
+            attempt(partial(_measure, bench, {**values, path: v}, batch, output, prepared)) for v in pair
         ]
-        faults = [each.text for each in found if isinstance(each, Fault)]
         one, other = found
         if isinstance(one, Fault) or isinstance(other, Fault):
-            refused.append(f"{path} ({faults[0]})")
-            continue
-        if not one.shapes == other.shapes == _shapes(base):
-            continue
-        if path not in space and not _is_weight(one.terms, other.terms, pair):
-            continue
-        tried.append(path)
-        difference = (one.objective - other.objective).abs().max().item()
-        if not difference <= EQUAL * max(one.objective.abs().max().item(), 1e-30):
-            wrong.append(
-                f"{path}: {one.objective.mean():.4g} at {pair[0]}, {other.objective.mean():.4g} at {pair[1]}"
-            )
+            refused.append(path)
+        elif one.shapes == other.shapes == _shapes(base) and (path in space or _is_weight(one, other, pair)):
+            tried.append(path)
+            if not _agree(one.objective, other.objective):
+                means = f"{one.objective.mean():.4g} at {pair[0]}, {other.objective.mean():.4g} at {pair[1]}"
+                wrong.append(f"{path}: {means}")
     name = bench.full.training.objective
-    beside = f"; refused by the task, so not tried: {some(refused)}" if refused else ""
+    beside = f"; other values refused, so not tried: {some(refused)}" if refused else ""
     if wrong:
         return failed(
             f"{name} of one and the same output: {some(wrong)}{beside}",
@@ -74,7 +68,7 @@ def objective(bench: Bench) -> Outcome:
         )
     if not tried:
         return passed(f"no searched value of the task and no loss weight could enter {name}{beside}")
-    return passed(f"{name} of one output is the same at both ends of {some(tried)}{beside}")
+    return passed(f"{name} of one output is the same at two values of {some(tried)}{beside}")
 
 
 def _task(bench: Bench, values: Mapping[str, Any]) -> Task:
@@ -99,7 +93,7 @@ def _measure(
         return Measured(_shapes(task), terms, task.metrics(output, prepared)[bench.full.training.objective])
 
 
-def _leaves(spec: Mapping[str, Any], prefix: str = "task.") -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _leaves(spec: Mapping[str, Any], prefix: str = "task.") -> Iterator[tuple[str, tuple[Scalar, Scalar]]]:
     """Numbers of the task's configuration, each with another value to try."""
     for name, value in spec.items():
         path = f"{prefix}{name}"
@@ -111,12 +105,18 @@ def _leaves(spec: Mapping[str, Any], prefix: str = "task.") -> Iterator[tuple[st
             yield path, (value, half or type(value)(1))
 
 
-def _is_weight(one: Mapping[str, float], other: Mapping[str, float], pair: tuple[float, float]) -> bool:
+def _is_weight(one: Measured, other: Measured, pair: tuple[Scalar, Scalar]) -> bool:
     """Whether a value weights a term: it makes it appear, vanish, or scales it as it changes itself."""
-    if set(one) != set(other):
+    if set(one.terms) != set(other.terms):
         return True
+    first, second = (float(value) if isinstance(value, int | float) else 0.0 for value in pair)
     return any(
-        abs(one[name] * pair[1] - other[name] * pair[0]) <= PROPORTIONAL * abs(one[name] * pair[1])
-        and one[name] != other[name]
-        for name in one
+        abs(value * second - other.terms[name] * first) <= PROPORTIONAL * abs(value * second)
+        and value != other.terms[name]
+        for name, value in one.terms.items()
     )
+
+
+def _agree(one: Tensor, other: Tensor) -> bool:
+    """Whether two measures of the same samples are one but for rounding; NaN equals itself."""
+    return torch.allclose(one, other, rtol=EQUAL, atol=EQUAL * one.abs().max().item(), equal_nan=True)

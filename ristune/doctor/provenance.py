@@ -10,6 +10,8 @@ import yaml
 from ristune.config import Config, config_dir
 
 DEFAULT = "ristune's default"
+# The file that chooses the groups.
+HEAD = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def origins(config: Config, trial: Sequence[str], trial_file: Path | None) -> li
         parts = path.split(".")
         prefixes = [".".join(parts[: n + 1]) for n in range(len(parts))]
         source = next((setters[prefix] for prefix in reversed(prefixes) if prefix in setters), None)
-        source = source or files.get(parts[0], DEFAULT)
+        source = source or files.get(parts[0], f"{DEFAULT}, configs/{HEAD}")
         text = written.get(path)
         if isinstance(text, str) and text.startswith("${"):
             source += f", from {text}"
@@ -84,7 +86,7 @@ def _is_choice(path: str) -> bool:
 
 def _files(config: Config) -> dict[str, str]:
     """The file of each group's choice, where it is the user's own; ristune's by its name."""
-    head = yaml.safe_load((config_dir() / "config.yaml").read_text())
+    head = yaml.safe_load((config_dir() / HEAD).read_text())
     choices = {}
     for entry in head["defaults"]:
         if isinstance(entry, Mapping):

@@ -1,7 +1,8 @@
 """Whether a search would search: every searched value changes the trial, and none the measure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ristune.errors import InputError
 from ristune.sweep.space import Choices, Range, Scalar, Space, parse_space
 
 # Enough windows for a warm-up to differ, enough epochs for what happens between them.
-ROWS, VAL, BATCH, EPOCHS = 64, 32, 8, 3
+ROWS, VAL, BATCH, EPOCHS = 48, 16, 8, 2
 # How many times more than the same values again a change must be, where a device is not exact.
 NOISE = 10.0
 
@@ -40,8 +41,7 @@ def searched_values(bench: Bench) -> Outcome:
     if space is None:
         return skipped(NO_SPACE)
     tiny = _tiny(bench, middle(space))
-    base, again = (_fingerprint(bench, tiny) for _ in range(2))
-    noise = distance(base, again)
+    noise = distance(_fingerprint(bench, tiny), _fingerprint(bench, tiny))
     changes: dict[str, float] = {}
     faults, untried = [], []
     for path, distribution in space.items():
@@ -49,16 +49,13 @@ def searched_values(bench: Bench) -> Outcome:
         if low == high:
             untried.append(path)
             continue
-        more = _rows_for(bench, path, low, high)
-        prints = [attempt(lambda v=v: _fingerprint(bench, {**tiny, **more, path: v})) for v in (low, high)]
-        bad = [
-            f"{path}={v}: {p.text}" for v, p in zip((low, high), prints, strict=True) if isinstance(p, Fault)
-        ]
-        faults += bad
-        if not bad:
-            changes[path] = distance(*(p for p in prints if not isinstance(p, Fault)))
-            if not changes[path] > NOISE * noise:
-                faults.append(f"{path}: {low} and {high} give the same trial")
+        change, fault = _change(bench, tiny, path, low, high)
+        if fault:
+            faults.append(fault)
+        elif change > NOISE * noise:
+            changes[path] = change
+        else:
+            faults.append(f"{path}: {low} and {high} give the same trial")
     left = f"; not tried with so little data: {', '.join(untried)}" if untried else ""
     if faults:
         return failed(
@@ -109,6 +106,18 @@ def _within(value: Scalar, rows: int) -> int:
     return min(value, rows) if isinstance(value, int) else rows
 
 
+def _change(bench: Bench, tiny: Mapping[str, Any], path: str, *ends: Scalar) -> tuple[float, str]:
+    """How far apart the trials of a path's two ends are, or why there are none."""
+    more = {**tiny, **_rows_for(bench, path, ends)}
+    prints = []
+    for value in ends:
+        found = attempt(partial(_fingerprint, bench, {**more, path: value}))
+        if isinstance(found, Fault):
+            return 0.0, f"{path}={value}: {found.text}"
+        prints.append(found)
+    return distance(*prints), ""
+
+
 def _tiny(bench: Bench, values: Mapping[str, Scalar]) -> dict[str, Any]:
     untrained = bench.untrained()
     limit = bench.config.data.train_limit or untrained.train.rows
@@ -123,25 +132,22 @@ def _tiny(bench: Bench, values: Mapping[str, Scalar]) -> dict[str, Any]:
     }
 
 
-def _rows_for(bench: Bench, path: str, low: Scalar, high: Scalar) -> dict[str, Any]:
+def _rows_for(bench: Bench, path: str, ends: Sequence[Scalar]) -> dict[str, Any]:
     """More samples where the path is the batch size: two sizes beyond all samples are one."""
-    sizes = [value for value in (low, high) if isinstance(value, int)]
+    sizes = [value for value in ends if isinstance(value, int)]
     if path != "training.batch_size" or not sizes:
         return {}
     return {"data.train_limit": min(bench.dataset.rows("train"), max(ROWS, 2 * min(sizes)))}
 
 
 def _fingerprint(bench: Bench, values: Mapping[str, Any]) -> Fingerprint:
-    """What a trial did: losses, metrics and learning rate by epoch, and the weights it ended with."""
+    """What a trial did: losses and metrics by epoch, and the weights it ended with."""
     trial = bench.fresh(values)
-    figures: dict[str, float] = {}
+    found: Fingerprint = {}
     for record in trial.run():
-        own = {"lr": record.lr, "steps": record.steps, "batches": record.batches}
-        terms = {f"train/{name}": value for name, value in record.train.items()}
-        metrics = {f"val/{name}": value for name, value in record.val.items()}
-        for name, value in {**own, **terms, **metrics}.items():
-            figures[f"{record.epoch}/{name}"] = value
-    found = {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+        for group, means in (("train", record.train), ("val", record.val)):
+            for name, value in means.items():
+                found[f"{group}/{name} {record.epoch}"] = torch.tensor(value, dtype=torch.float64)
     for name, weight in trial.task.network.state_dict().items():
         found[f"weights/{name}"] = weight.detach().double().cpu()
     return found

@@ -1,4 +1,4 @@
-"""Scenes for which a prediction on the grid is exactly right, and which their snapshots show without error."""
+"""Scenes for which a prediction on the grid is exactly right, and R_samp as well."""
 
 from collections.abc import Mapping
 

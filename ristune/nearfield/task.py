@@ -164,7 +164,7 @@ class NearFieldTask:
         return loss_terms(self._moments(prediction(output), batch), self.weights, self.beta)
 
     def truth(self, batch: Batch) -> tuple[Tensor, Batch]:
-        """Logits that are exactly right for scenes made up of two grid points; see `ristune.nearfield.ideal`."""
+        """Logits that are exactly right for scenes made up on the grid; see `ristune.nearfield.ideal`."""
         self._to(batch["y"].device)
         return ideal.scenes(batch, self.prepare(batch), self.grid)
 
