@@ -26,7 +26,7 @@ from ristune.training.task import Batch, Output, Task
 from ristune.trial import Trial, prepare
 
 # The short training: enough steps to see what moves, few enough for a few seconds.
-TRAIN, VAL, BATCH, EPOCHS = 512, 256, 32, 2
+TRAIN, VAL, BATCH, EPOCHS = 384, 192, 32, 2
 # A dataset that the doctor makes for itself where the configured one is not there.
 DRAWN = {"train": 1024, "val": 256, "test": 64}
 

@@ -20,8 +20,8 @@ SECONDS = 40.0
 LOOK = 10
 CLEAR = 0.3
 # Least fall of the loss relative to its start, and least share of the loss with other labels that is due to
-# their being others, beyond what an untrained network has by chance. Measured: networks without inputs reach a
-# share of 0.015, sound ones at a hundredth of their best learning rate a fall of 0.08 and a share of 0.05.
+# their being others, beyond what an untrained network has by chance. Measured: networks without inputs reach
+# a share of 0.015, sound ones at a hundredth of their best learning rate a fall of 0.08 and a share of 0.05.
 FALLS, GAP = 0.05, 0.03
 # A share that needs no training to be believed.
 USED = 0.5

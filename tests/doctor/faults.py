@@ -136,19 +136,6 @@ class Bias(Faulty):
     broken = _Bias
 
 
-class _Blind(_Layers):
-    def forward(self, batch: Batch) -> Tensor:
-        # A column that says nothing of the target.
-        noise = torch.stack([batch["sample_id"] % 7, batch["sample_id"] % 11], dim=1)
-        return super().forward({"x": noise.float() / 100})
-
-
-class Blind(Faulty):
-    """Predictions vary, and have nothing to do with what is to be learned."""
-
-    broken = _Blind
-
-
 class Mismatched(Faulty):
     """Output i is compared with label i + 1."""
 

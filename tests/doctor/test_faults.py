@@ -34,7 +34,7 @@ SEARCH = {"searched-values", "objective"}
         ("Idle", {"gradients": "none at 1 of 5 parameters, 80% of the weights: idle"}),
         ("ZeroTerm", {"loss-terms": "extra: it is 0 on every batch"}),
         ("Swallowed", {"loss-terms": "extra: it is a constant, 0, without a gradient"}),
-        ("Constant", {"loss-terms": "extra: it is a constant, "}),
+        ("Constant", {"loss-terms": "extra: it is a constant, ", "truth": "extra: "}),
         (
             "Eigenvector",
             {
@@ -49,7 +49,6 @@ SEARCH = {"searched-values", "objective"}
         ("Offset", {"truth": "squared: 0.25 at the truth, 0"}),
         ("RootAtTruth", {"truth": "root: its gradient is not finite at the truth"}),
         ("Bias", {"predictions-vary": "output 0; at least 1e-06", "overfits": "so inputs are hardly used"}),
-        ("Blind", {"overfits": "less than 5%"}),
         ("Mismatched", {"overfits": "less than 5%"}),
         ("AsksGrad", {"same-code": "prepare gives other tensors in training than in validation: x"}),
         ("AsksMode", {"same-code": "prepare gives other tensors in training than in validation: extra"}),
