@@ -1,7 +1,6 @@
 """The weights that are validated, saved and loaded: those of the optimizer, or their average."""
 
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +25,13 @@ class Average:
         self._kind = config.average
         self._decay = config.ema_decay
         self._first = int(config.swa_start * config.epochs) + 1
+        self._updates = 0
         self._averaged = None if self._kind == "none" else AveragedModel(network).requires_grad_(False)
 
     @property
     def network(self) -> nn.Module:
         """What is validated and saved: the average, once there is one."""
-        if self._averaged is None or not self._count:
+        if self._averaged is None or not self._updates:
             return self._network
         return self._averaged.module
 
@@ -39,11 +39,12 @@ class Average:
         """After an optimizer step that was taken."""
         if self._kind != "ema" or self._averaged is None:
             return
-        if not self._count:
+        self._updates += 1
+        if self._updates == 1:
             self._averaged.update_parameters(self._network)
             return
         # Few steps have no long past: without this a short training would validate its first weights.
-        decay = min(self._decay, (1 + self._count) / (10 + self._count))
+        decay = min(self._decay, self._updates / (9 + self._updates))
         # torch's rule, called here: `update_parameters` would make the host wait for a GPU at each step.
         update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         update(_values(self._averaged.module), _values(self._network), None)
@@ -65,6 +66,7 @@ class Average:
         if self._kind != "swa" or self._averaged is None or epoch < self._first:
             return
         self._averaged.update_parameters(self._network)
+        self._updates += 1
         if not any(isinstance(module, _BatchNorm) for module in self._averaged.modules()):
             return
         with autocast(precision, device):
@@ -80,10 +82,7 @@ class Average:
         """Go on from `tensors`."""
         if self._averaged is not None:
             self._averaged.load_state_dict(tensors, strict=True)
-
-    @property
-    def _count(self) -> int:
-        return int(cast(AveragedModel, self._averaged).n_averaged)
+            self._updates = int(self._averaged.n_averaged)
 
 
 def _values(network: nn.Module) -> list[Tensor]:
