@@ -134,3 +134,24 @@ def test_statistics_of_batchnorm_survive_a_batch_that_is_not_finite(make_trainer
     records = list(make_trainer(Normed(), train=MemoryBatches(tensors, 16), epochs=2).fit())
     assert [r.status for r in records] == [Status.RUNNING, Status.COMPLETE]
     assert all(math.isfinite(r.val["mse"]) and r.skipped for r in records)
+
+
+def test_an_exception_of_a_loss_term_is_not_swallowed(make_trainer):
+    class Broken(ToyTask):
+        def loss(self, output, batch):
+            terms = super().loss(output, batch)
+            return {**terms, "broken": output[:, 5].mean()}
+
+    with pytest.raises(IndexError, match="too many indices"):
+        list(make_trainer(Broken(width=8, scale=1.0)).fit())
+
+
+def test_the_objective_does_not_move_with_the_weight_of_the_loss(make_trainer):
+    records = [next(make_trainer(scaled(scale), lr=1e-30, epochs=1).fit()) for scale in (1.0, 0.001)]
+    assert records[0].train["loss"] == pytest.approx(1000 * records[1].train["loss"], rel=1e-5)
+    assert records[0].objective == records[1].objective
+
+
+def scaled(scale):
+    torch.manual_seed(0)
+    return ToyTask(width=8, scale=scale)
