@@ -2,7 +2,7 @@
 
 import math
 import platform
-import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,14 @@ from ristune.data.dataset import Dataset
 from ristune.data.opening import measured_stream, open_configured, train_stream
 from ristune.data.stream import Stream
 from ristune.errors import InputError
-from ristune.training import checkpoint
-from ristune.training.device import resolve_device
-from ristune.training.record import Record
+from ristune.training import checkpoint, dump, resume
+from ristune.training.curriculum import Stage, parse_curriculum
+from ristune.training.device import configure_process, resolve_device
+from ristune.training.record import Record, Status
+from ristune.training.rng import seed_process
 from ristune.training.task import Attaches, Task
 from ristune.training.trainer import Trainer
+from ristune.training.watcher import Failure
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,40 @@ class Trial:
     # Made once: OmegaConf turns a Ctrl-C that meets it at work into an error of its own.
     origin: Mapping[str, Any]
 
-    def run(self, directory: Path | None = None) -> Iterator[Record]:
-        """Train; with a `directory`, keep the best epoch's checkpoint in `directory/best`."""
-        _seed_process(self.config.seed)
-        for record in self.trainer.fit():
-            if directory is not None and record.improved:
-                checkpoint.save(directory / "best", self.task.network, self._state(record))
-            yield record
+    def run(
+        self,
+        directory: Path | None = None,
+        resumable: bool = False,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Record]:
+        """Train, or go on from where `resume.restore` has put the trainer.
+
+        Args:
+            directory: of the training: the best epoch's checkpoint goes to `best`, the first window that was
+                not finite to `diverged`.
+            resumable: also keep states to resume from, in `resume`.
+            stopping: asked between two windows; if so the window's state is kept and there is no further
+                record.
+        """
+        seed_process(self.config.seed)
+        kept = _Keeper(self, directory, resumable, stopping)
+        while True:
+            for record in self.trainer.fit(kept):
+                if directory is not None and record.improved:
+                    checkpoint.save(directory / "best", self.trainer.network, self._state(record))
+                yield record
+                # After the record was taken: one that is lost is made again, never left out.
+                if record.status is Status.RUNNING:
+                    kept.keep()
+                if record.status is Status.COMPLETE and directory is not None:
+                    resume.drop(directory)
+                if record.status is not Status.RUNNING or stopping():
+                    return
+            if not self.trainer.interrupted:
+                return
+            kept.keep()
+            if stopping():
+                return
 
     def _state(self, record: Record) -> dict[str, Any]:
         return {
@@ -57,6 +87,35 @@ class Trial:
             "train": finite(record.train),
             **self.origin,
         }
+
+
+class _Keeper:
+    """Pauses a training to keep its state, and writes its first fault down."""
+
+    def __init__(
+        self, trial: Trial, directory: Path | None, resumable: bool, stopping: Callable[[], bool]
+    ) -> None:
+        self._trial = trial
+        self._directory = directory
+        self._resumable = resumable
+        self._stopping = stopping
+        self._kept = time.monotonic()
+
+    def pause(self) -> bool:
+        """Whether the training is to stop, or its state is due."""
+        due = time.monotonic() - self._kept > self._trial.config.training.checkpoint_seconds
+        return self._stopping() or (self._resumable and due)
+
+    def failed(self, failure: Failure) -> None:
+        """Write the failure down."""
+        if self._directory is not None:
+            dump.write(self._directory, failure, self._trial.origin)
+
+    def keep(self) -> None:
+        """Keep the state that the trainer is in."""
+        if self._resumable and self._directory is not None:
+            resume.keep(self._directory, self._trial.trainer, self._trial.origin)
+        self._kept = time.monotonic()
 
 
 def prepare(config: Config, report: Callable[[str], None]) -> Trial:
@@ -72,14 +131,14 @@ def prepare(config: Config, report: Callable[[str], None]) -> Trial:
         InputError: if the dataset is missing, damaged or not the task's, or a value is refused.
     """
     device = resolve_device(config.training.device)
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
+    configure_process(config.training)
     dataset = open_configured(config.data, report)
     task = build_task(config, dataset)
     batch_size = config.training.batch_size
     train = train_stream(config.data, dataset, batch_size, config.seed, device)
     val = measured_stream(config.data, dataset, "val", batch_size, device, config.data.val_limit)
-    trainer = Trainer(task, train, val, config.training, config.optimizer, device)
+    stages = build_stages(config, dataset, task, train)
+    trainer = Trainer(task, train, val, config.training, config.optimizer, device, stages)
     origin = {
         "config": config.resolved(),
         "source": config.source,
@@ -89,6 +148,49 @@ def prepare(config: Config, report: Callable[[str], None]) -> Trial:
         "versions": versions(),
     }
     return Trial(config, dataset, task, trainer, train, val, origin)
+
+
+def build_stages(config: Config, dataset: Dataset, task: Task, train: Stream) -> list[Stage]:
+    """The stages of a curriculum: samples by a filter, and a task of the stage's values on the one network.
+
+    Raises:
+        InputError: if a stage is refused, or its values would make another network.
+    """
+    stages = []
+    for first, values in parse_curriculum(config.training.curriculum, config.training.epochs):
+        own = {path: value for path, value in values.items() if path.startswith("task.")}
+        staged = staged_task(config, dataset, task, own) if own else task
+        samples = train.narrowed(values["data.filter"]) if "data.filter" in values else train
+        stages.append(Stage(first, staged, samples))
+    return stages
+
+
+def staged_task(config: Config, dataset: Dataset, task: Task, values: Mapping[str, Any]) -> Task:
+    """The task with other values and the same network.
+
+    Args:
+        config: of the training.
+        dataset: shown to the task.
+        task: whose network is trained.
+        values: by path below `task`.
+
+    Raises:
+        InputError: if they would make another network.
+    """
+    staged = build_task(config.with_values(values), dataset)
+    shapes = [
+        {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        for network in (task.network, staged.network)
+    ]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            "training.curriculum",
+            dict(values),
+            "a stage must leave the network as it is",
+            "set what makes the network for the whole training",
+        )
+    staged.network = task.network
+    return staged
 
 
 def build_task(config: Config, dataset: Dataset) -> Task:
@@ -108,13 +210,6 @@ def build_task(config: Config, dataset: Dataset) -> Task:
     if isinstance(task, Attaches):
         task.attach(dataset)
     return task
-
-
-def _seed_process(seed: int) -> None:
-    """Seed what a task may draw from by itself (dropout), lest it depend on an earlier trial."""
-    random.seed(seed)
-    numpy.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,16 @@ def toy_dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
+@pytest.fixture(scope="session")
+def digits_dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """scikit-learn's handwritten digits, written once."""
+    from tests.digits import write_digits
+
+    folder = tmp_path_factory.mktemp("digits")
+    write_digits(str(folder / "dataset"), folder / "parquet")
+    return str(folder / "dataset")
+
+
 @pytest.fixture
 def toy(toy_dataset: str, tmp_path: Path) -> Callable[..., list[str]]:
     """Arguments of a command on the toy task."""

@@ -14,6 +14,7 @@ import yaml
 
 from ristune import evaluate, simulate, train
 from ristune.training import checkpoint
+from ristune.training.record import CLOCKS
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,7 +50,7 @@ def test_the_same_command_gives_the_same_records(toy, tmp_path):
     both = []
     for name in ("a", "b"):
         assert train.main(toy("training.epochs=2", "--out", str(tmp_path / name))) == 0
-        both.append([{k: v for k, v in r.items() if "second" not in k} for r in records(tmp_path / name)])
+        both.append([{k: v for k, v in r.items() if k not in CLOCKS} for r in records(tmp_path / name)])
     assert both[0] == both[1]
 
 
@@ -85,7 +86,7 @@ def test_a_local_dataset_that_is_missing_is_simulated_and_said_so(toy, tmp_path,
 def test_a_run_that_diverges_exits_1_with_its_reason(toy, tmp_path, capsys):
     out = tmp_path / "run"
     assert train.main(toy("task.explode=true", "training.max_skips=2", "--out", str(out))) == 1
-    assert "diverged: 2 steps in a row were skipped: the loss is" in capsys.readouterr().out
+    assert "diverged: 2 steps in a row were skipped: loss term 'squared' is inf" in capsys.readouterr().out
     (row,) = records(out)
     assert row["status"] == "diverged" and row["objective"] == 1e6 and "val/mse" not in row
 
@@ -137,7 +138,7 @@ def test_a_checkpoint_of_another_network_is_refused(toy, tmp_path, capsys):
     assert train.main(toy("training.epochs=1", "--out", str(out))) == 0
     capsys.readouterr()
     assert evaluate.main(["--checkpoint", str(out / "best"), "task.width=5"]) == 2
-    assert "its weights must be whole and fit the network" in error_of(capsys)
+    assert "its weights must fit the network" in error_of(capsys)
 
 
 @pytest.mark.parametrize("command", [simulate, train, evaluate])
@@ -235,9 +236,9 @@ def test_bad_input_leaves_no_folder(toy, tmp_path):
 def test_a_checkpoint_is_measured_as_it_was_trained_whatever_the_yaml_says_now(toy, tmp_path, capsys):
     out = tmp_path / "run"
     assert train.main(toy("training.epochs=1", "task.width=7", "--out", str(out))) == 0
-    state = checkpoint.load(out / "best").state
-    state["overrides"], state["config_dirs"] = ["gone=1"], ["/gone"]
-    (out / "best" / "state.json").write_text(json.dumps(state))
+    saved = checkpoint.load(out / "best")
+    state = {**saved.state, "overrides": ["gone=1"], "config_dirs": ["/gone"]}
+    checkpoint.write(out / "best", {checkpoint.WEIGHTS: saved.tensors(checkpoint.WEIGHTS)}, state)
     assert evaluate.main(["--checkpoint", str(out / "best"), "--split", "val"]) == 0
 
 

@@ -1,9 +1,16 @@
+import importlib
+import inspect
+import re
+
 import pytest
 import yaml
 
-from ristune.config import build, compose, config_dir, restore
+from ristune.config import SweepConfig, build, compose, config_dir, restore
+from ristune.data.config import DataConfig
 from ristune.errors import InputError
 from ristune.overrides import literal, typed
+from ristune.tracking import TrackingConfig
+from ristune.training.config import OptimizerConfig, TrainingConfig
 
 TOY = ["task=toy", "space=toy"]
 DIRS = ["tests/configs"]
@@ -186,3 +193,23 @@ def test_a_uri_with_settings_may_refer_to_other_values():
         compose(["data.uri=s3://bucket/${task.name}?deadline=5"]).data.uri
         == "s3://bucket/nearfield?deadline=5"
     )
+
+
+def signatures():
+    """What takes values of the configuration: its sections, and every class that a YAML names."""
+    yield from (TrainingConfig, OptimizerConfig, DataConfig, SweepConfig, TrackingConfig)
+    for path in config_dir().rglob("*.yaml"):
+        for target in re.findall(r"_target_: ([\w.]+)", path.read_text()):
+            module, _, name = target.rpartition(".")
+            yield getattr(importlib.import_module(module), name)
+
+
+def test_a_value_has_its_default_in_the_yaml_and_nowhere_else():
+    found = {
+        f"{cls.__name__}.{name}"
+        for cls in signatures()
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    assert found == set()
+    assert len(list(signatures())) > 10

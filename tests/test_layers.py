@@ -20,9 +20,10 @@ ROOMS = {
     "trial": {"config", "data", "training"},
     "cli": {"config", "dispatch"},
     "meter": set(),
+    "stopping": set(),
     "parallel": set(),
     "simulate": {"cli", "config", "data", "meter", "overrides", "parallel", "storage"},
-    "train": {"cli", "config", "simulate", "tracking", "training", "trial"},
+    "train": {"cli", "config", "simulate", "stopping", "tracking", "training", "trial"},
     "evaluate": {"cli", "config", "data", "overrides", "training", "trial"},
     "doctor": {
         *("cli", "config", "data", "simulate", "storage", "sweep", "train", "training", "trial"),

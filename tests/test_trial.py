@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from ristune.config import compose
-from ristune.training import checkpoint
+from ristune.errors import InputError
+from ristune.training import checkpoint, dump
 from ristune.trial import finite, prepare
 from tests.conftest import TOY
 
@@ -46,3 +48,44 @@ def test_the_best_epochs_checkpoint_says_what_it_came_from(toy_dataset, tmp_path
 def test_numbers_that_are_not_finite_become_null():
     nan = float("nan")
     assert finite({"a": nan, "b": 1.0, "c": "x", "d": 3}) == {"a": None, "b": 1.0, "c": "x", "d": 3}
+
+
+STAGES = (
+    "training.curriculum=[{from: 2, set: {data.filter: {target: [0, null]}, task.scale: 100}}, {from: 3}]"
+)
+
+
+def test_a_curriculum_filters_samples_and_changes_loss_weights(toy_dataset):
+    trial = prepare(composed(toy_dataset, "training.epochs=3", "optimizer.lr=1e-30", STAGES), print)
+    records = list(trial.run())
+    seen = [0, *(record.batches for record in records)]
+    batches = [after - before for before, after in zip(seen, seen[1:], strict=False)]
+    (target,) = trial.dataset.split("train", ["target"]).values()
+    kept = int((target >= 0).sum())
+    assert 0 < kept < 128 and batches == [2, -(-kept // 64), 2]
+    assert records[0].train["loss"] == pytest.approx(records[2].train["loss"], rel=1e-5)
+    assert records[1].train["loss"] > 10 * records[0].train["loss"]
+
+
+def test_a_curriculum_may_not_change_the_network_nor_set_what_is_not_there(toy_dataset):
+    for stage, message in [
+        (
+            "{task.width: 5}",
+            "training.curriculum: got {'task.width': 5}; a stage must leave the network as it",
+        ),
+        ("{task.widht: 5}", "override: got 'task.widht'"),
+        ("{data.filter: {nothing: [0, 1]}}", "data.filter.nothing: got 'nothing'; only a scalar column"),
+    ]:
+        config = composed(toy_dataset, f"training.curriculum=[{{from: 1, set: {stage}}}]")
+        with pytest.raises(InputError) as error:
+            prepare(config, print)
+        assert message in str(error.value)
+
+
+def test_the_first_fault_is_written_down_with_the_configuration(toy_dataset, tmp_path):
+    config = composed(toy_dataset, "task.explode=true", "training.max_skips=2")
+    (record,) = prepare(config, print).run(tmp_path)
+    saved = checkpoint.load(tmp_path / dump.FOLDER)
+    assert saved.state["config"] == config.resolved() and saved.state["failure"]["cause"] == record.cause
+    batches, _ = dump.read_window(saved)
+    assert set(batches[0]) == {"x", "target", "sample_id"} and len(batches[0]["x"]) == 64

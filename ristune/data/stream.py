@@ -1,7 +1,7 @@
 """Epochs of batches from one split."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 
 import numpy as np
@@ -111,7 +111,7 @@ class Stream:
         key = (self._dataset.dataset_id, self.seed, n)
         return Order(key, self._groups, self._window, self.shuffle, self._keep)
 
-    def epoch(self, n: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def epoch(self, n: int, start: int = 0) -> Generator[dict[str, Tensor], None, None]:
         """The batches of epoch `n`, from 0: every sample once.
 
         Args:

@@ -15,6 +15,7 @@ from ray.tune import Trainable
 from ristune.config import Config
 from ristune.sweep.history import State
 from ristune.tracking import Run, track
+from ristune.training.memory import out_of_memory
 from ristune.training.record import Record, Status
 from ristune.trial import prepare
 
@@ -76,10 +77,11 @@ class TrialWorker(Trainable):
             if self._records is None:
                 self._records = self._begin()
             record = next(self._records)
-        except torch.OutOfMemoryError as error:
-            return self._out_of_memory(error)
         # A trial may run anyone's code: what it raises fails that trial, is kept whole, and is reported.
         except Exception as error:
+            # In training the trainer says so itself; here it was while the trial was built.
+            if out_of_memory(error):
+                return self._out_of_memory(error)
             self._fail()
             # What CUDA still holds after an exception must not fail the next trial: Ray replaces the actor.
             if torch.cuda.is_available():
@@ -167,7 +169,7 @@ class TrialWorker(Trainable):
             # The peak of this trial is not the next one's.
             torch.cuda.reset_peak_memory_stats()
 
-    def _out_of_memory(self, error: torch.OutOfMemoryError) -> dict[str, Any]:
+    def _out_of_memory(self, error: Exception) -> dict[str, Any]:
         self._close(State.OOM)
         return self._result(None, str(State.OOM), one_line(error), done=True)
 

@@ -1,8 +1,11 @@
-"""Where and in what precision a training runs."""
+"""Where and how exactly a training runs: device, precision, and torch's process-wide switches."""
+
+import os
 
 import torch
 
 from ristune.errors import InputError
+from ristune.training.config import TrainingConfig
 
 
 def resolve_device(name: str) -> torch.device:
@@ -29,3 +32,31 @@ def resolve_precision(name: str, device: torch.device) -> str:
         if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         else "fp32"
     )
+
+
+def check_scaler(loss_scale: float | None, precision: str) -> None:
+    """Refuse a gradient scaler where it has nothing to do: BF16 and FP32 have the range of FP32.
+
+    Raises:
+        InputError: if a scale is given and the precision is not fp16.
+    """
+    if loss_scale is not None and precision != "fp16":
+        raise InputError(
+            "training.loss_scale",
+            loss_scale,
+            f"a gradient scaler is for fp16 only, and this training runs in {precision}",
+            "set training.loss_scale=null, or training.precision=fp16",
+        )
+
+
+def configure_process(config: TrainingConfig) -> None:
+    """Set torch's process-wide switches, each on or off, whatever an earlier trial left."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = config.tf32
+    if config.deterministic:
+        # cuBLAS reads it when its handle is made; without it torch refuses matrix products.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cudnn.benchmark = False

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ristune.errors import InputError
 from ristune.training.task import Batch, Output, Prepares, Task
@@ -18,26 +18,48 @@ def full_precision(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def forward(task: Task, batch: Batch, precision: str, device: torch.device) -> tuple[Output, Batch]:
-    """Prepare a batch and run the network on it; the same call in training and validation.
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """What the network runs under, and nothing else does."""
+    dtype = AUTOCAST_DTYPE[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def prepare(task: Task, batch: Batch) -> Batch:
+    """A batch as the network takes it, in FP32, outside autocast."""
+    return task.prepare(batch) if isinstance(task, Prepares) else batch
+
+
+def forward(
+    task: Task, batch: Batch, precision: str, device: torch.device, network: nn.Module | None = None
+) -> tuple[Output, Batch]:
+    """Prepare a batch and run the network on it; the same call in training, validation and evaluation.
 
     Args:
         task: the task.
         batch: columns of the dataset, on the device.
         precision: `bf16`, `fp16` or `fp32`: the network's autocast.
         device: where the batch lies.
+        network: what runs in the place of the task's network: one with averaged weights.
 
     Returns:
         The network's output and the prepared batch, every floating tensor of both in FP32 / complex64.
+
+    Raises:
+        InputError: if the network returns neither a tensor nor a mapping of tensors.
     """
-    if isinstance(task, Prepares):
-        batch = task.prepare(batch)
-    dtype = AUTOCAST_DTYPE[precision]
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        output = task.network(batch)
+    batch = prepare(task, batch)
+    with autocast(precision, device):
+        output = (network or task.network)(batch)
     batch = {name: full_precision(tensor) for name, tensor in batch.items()}
     if isinstance(output, Mapping):
         return {name: full_precision(tensor) for name, tensor in output.items()}, batch
+    if not isinstance(output, Tensor):
+        raise InputError(
+            "task.network",
+            type(output).__name__,
+            "it must return a tensor or a mapping of tensors",
+            "return {'name': tensor, ...}",
+        )
     return full_precision(output), batch
 
 
@@ -45,7 +67,8 @@ def total_loss(terms: Mapping[str, Tensor]) -> Tensor:
     """The sum of a task's named, weighted terms, a scalar.
 
     Raises:
-        InputError: if the task returned no mapping, no term, or a term that is not a scalar.
+        InputError: if the task returned no mapping, no term, a term that is not a scalar, or, while gradients
+            are on, nothing that has one.
     """
     if not isinstance(terms, Mapping) or not terms:
         raise InputError(
@@ -62,4 +85,12 @@ def total_loss(terms: Mapping[str, Tensor]) -> Tensor:
                 "each term must be a scalar",
                 "average it over the batch",
             )
-    return torch.stack(list(terms.values())).sum()
+    total = torch.stack(list(terms.values())).sum()
+    if torch.is_grad_enabled() and not total.requires_grad:
+        raise InputError(
+            "task.loss",
+            ", ".join(terms),
+            "it must depend on the network's parameters",
+            "do not detach the output, nor compute the loss under no_grad",
+        )
+    return total

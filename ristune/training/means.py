@@ -6,10 +6,15 @@ from torch import Tensor
 
 
 class Means:
-    """Sample-weighted means by name, summed in FP64 on the device without a host synchronisation."""
+    """Sample-weighted means by name, summed in FP64 on the device without a host synchronisation.
+
+    Attributes:
+        sums: by name, FP64 scalars on the device.
+        samples: how many.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
         self.samples = 0
 
     def add(self, values: Mapping[str, Tensor], samples: int) -> None:
@@ -17,8 +22,8 @@ class Means:
         self.samples += samples
         for name, value in values.items():
             weighted = value.detach().double().mean() * samples
-            self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
+            self.sums[name] = self.sums[name] + weighted if name in self.sums else weighted
 
     def result(self) -> dict[str, float]:
         """The means, as host numbers."""
-        return {name: (total / self.samples).item() for name, total in self._sums.items()}
+        return {name: (total / self.samples).item() for name, total in self.sums.items()}

@@ -1,6 +1,8 @@
 """The one finite number a trial reports: the best validation value so far, under a ceiling."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 class Objective:
@@ -25,3 +27,12 @@ class Objective:
         if math.isfinite(value) and value < self._best:
             self._best = value
             self.best_epoch = epoch
+
+    def state(self) -> dict[str, Any]:
+        """Plain values from which `load` goes on; JSON has no infinity."""
+        return {"best": self._best if self.best_epoch else None, "best_epoch": self.best_epoch}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.best_epoch = state["best_epoch"]
+        self._best = state["best"] if self.best_epoch else math.inf

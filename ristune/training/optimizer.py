@@ -1,47 +1,97 @@
-"""The optimizer and its schedule, counted in optimizer steps."""
+"""The optimizer: groups of parameters by name, each with its rate and decay."""
 
-import math
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
+from ristune.errors import InputError
 from ristune.training.config import OptimizerConfig
 
 
-def warmup_cosine(step: int, total: int, warmup: float, final: float) -> float:
-    """Factor on the learning rate at one optimizer step.
-
-    Args:
-        step: 0 for the first.
-        total: steps of the whole training.
-        warmup: share of `total` spent rising linearly.
-        final: factor at the end.
-    """
-    rise = max(1, round(warmup * total))
-    if step < rise:
-        return (step + 1) / rise
-    progress = min(1.0, (step - rise) / max(1, total - rise))
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def build_optimizer(
-    network: nn.Module, config: OptimizerConfig, total_steps: int
-) -> tuple[torch.optim.Optimizer, LambdaLR]:
+def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """AdamW over the trainable parameters; vectors and scalars (biases, norms, gates) are not decayed.
+
+    It runs in torch's fused form, which can skip a step by a flag that the host never reads; complex
+    parameters have no such form.
 
     Args:
         network: its parameters that require a gradient are optimised.
-        config: learning rate, betas, decay, schedule.
-        total_steps: horizon of the schedule, in optimizer steps.
+        config: rates, betas, decay, groups.
+
+    Raises:
+        InputError: if nothing is trainable, or a group's pattern fits no parameter or one of another group.
     """
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2))
-    schedule = LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, total_steps, config.warmup, config.final_lr)
-    )
-    return optimizer, schedule
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise InputError(
+            "task.network",
+            type(network).__name__,
+            "it must have parameters that require a gradient",
+            "do not freeze all of them",
+        )
+    members = group_names(list(parameters), config)
+    groups = []
+    for name in ["", *config.groups]:
+        own = config.groups.get(name, {})
+        lr, decay = own.get("lr"), own.get("weight_decay")
+        for decayed in (True, False):
+            chosen = [p for n, p in parameters.items() if members[n] == name and (p.ndim >= 2) == decayed]
+            if chosen:
+                weight_decay = config.weight_decay if decay is None else decay
+                groups.append(
+                    {
+                        "params": chosen,
+                        "lr": config.lr if lr is None else lr,
+                        "weight_decay": weight_decay if decayed else 0.0,
+                    }
+                )
+    fused = not any(p.is_complex() for p in parameters.values())
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+
+
+def group_names(parameters: list[str], config: OptimizerConfig) -> dict[str, str]:
+    """The group of each parameter, the empty name for those of no group.
+
+    Args:
+        parameters: names.
+        config: groups by name, each with its patterns.
+
+    Raises:
+        InputError: if a pattern fits no parameter, or one of another group.
+    """
+    members = dict.fromkeys(parameters, "")
+    for name, group in config.groups.items():
+        for pattern in group["match"]:
+            fitting = [parameter for parameter in parameters if fnmatchcase(parameter, pattern)]
+            if not fitting:
+                raise InputError(
+                    f"optimizer.groups.{name}.match",
+                    pattern,
+                    f"it must fit a trainable parameter; there are {_some(parameters)}",
+                    "correct the pattern; * stands for anything",
+                )
+            for parameter in fitting:
+                if members[parameter] not in ("", name):
+                    raise InputError(
+                        f"optimizer.groups.{name}.match",
+                        pattern,
+                        f"{parameter} belongs to the group {members[parameter]!r} already",
+                        "make the patterns disjoint: a parameter belongs to one group",
+                    )
+                members[parameter] = name
+    return members
+
+
+def diagnosed_groups(parameters: list[str], config: OptimizerConfig) -> Mapping[str, list[str]]:
+    """Parameters by group as diagnostics show them: the optimizer's groups, else by the module on top."""
+    groups: dict[str, list[str]] = {}
+    for parameter, group in group_names(parameters, config).items():
+        groups.setdefault(group or parameter.partition(".")[0], []).append(parameter)
+    return groups
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,63 +1,180 @@
-"""One guarded update: optimizer and schedule together or not at all."""
+"""One guarded update: optimizer, schedule and average advance together or not at all.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+Whether a window is finite is known on the device first. The optimizer's step is taken or left there by a
+flag, so that the host can go on; it reads the flag while the device works on the next window, before that
+window's step, and lets schedule and average follow: one deferred host synchronisation a window on a GPU.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+
+from ristune.training.average import Average
+from ristune.training.schedule import Schedule
+
+# More names than these help nobody.
+NAMED = 3
+
+
+@dataclass
+class Attempt:
+    """A window whose update is under way on the device.
+
+    Attributes:
+        terms: values of each micro-batch's loss terms, scalars on the device.
+        names: parameters that had a gradient.
+        norms: norms of their gradients before clipping, [P], on the device.
+        norm: the global norm, a scalar on the device.
+        skipped: whether the step was left, 1.0 or 0.0, a scalar on the device.
+        flags: on the host, [3]: whether it was left, whether the loss is finite, the gradient scaler's scale.
+        copied: when the flags have reached the host; None on the CPU.
+        buffers: those of the network before the window, by name.
+    """
+
+    terms: Sequence[Mapping[str, Tensor]]
+    names: tuple[str, ...]
+    norms: Tensor
+    norm: Tensor
+    skipped: Tensor
+    flags: Tensor
+    copied: "torch.cuda.Event | None"
+    buffers: Mapping[str, Tensor] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What became of one window: whether the step was taken, and its gradient norm before clipping."""
+    """What became of one window.
+
+    Attributes:
+        taken: whether the step was taken.
+        reason: what was not finite, by name, if not.
+        calibrating: the step was left only because the scale of FP16 gradients was still too large.
+        scale: of the gradient scaler; 1 without one.
+    """
 
     taken: bool
-    grad_norm: float
     reason: str
+    calibrating: bool
+    scale: float
 
 
 class GuardedStep:
-    """Backward, clip, and optimizer and scheduler together or not at all.
+    """Backward, clip, and one update unless something is not finite.
 
-    A non-finite loss or gradient skips the window: no state moves, neither weights nor moments nor the
-    schedule. Nothing is replaced by a finite number first.
+    A non-finite loss or gradient skips the window: neither weights nor moments, schedule, average or buffers
+    (BatchNorm's statistics) move. Nothing is replaced by a finite number first.
 
     Args:
-        parameters: the trainable parameters, whose global norm is guarded and clipped.
+        network: whose trainable parameters' global gradient norm is guarded and clipped.
         optimizer: steps once a window.
-        scheduler: steps once per *taken* optimizer step.
+        schedule: steps once per *taken* optimizer step.
+        average: the same.
         clip_norm: bound of the global gradient norm.
-        precision: a gradient scaler is used for `fp16` only.
+        scaler: of gradients; enabled for `fp16` only.
         device: where the parameters lie.
     """
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        scheduler: LRScheduler,
+        schedule: Schedule,
+        average: Average,
         clip_norm: float,
-        precision: str,
+        scaler: torch.amp.GradScaler,
         device: torch.device,
     ) -> None:
-        self._parameters = list(parameters)
+        self._parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._network = network
         self._optimizer = optimizer
-        self._scheduler = scheduler
+        self._schedule = schedule
+        self._average = average
         self._clip_norm = clip_norm
-        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._scaler = scaler
+        self._device = device
+        self._one = torch.ones((), device=device)
+        # Two windows are under way at most.
+        self._flags = [torch.zeros(3, pin_memory=device.type == "cuda") for _ in range(2)]
+        self._buffers: dict[str, Tensor] = {}
 
-    def __call__(self, loss: Tensor) -> StepResult:
-        """Differentiate `loss` (a scalar, FP32) and update, unless something is not finite."""
+    def begin(self) -> None:
+        """Start a window: no gradients, and the buffers as they are now kept aside."""
         self._optimizer.zero_grad(set_to_none=True)
-        if not bool(torch.isfinite(loss)):
-            return StepResult(False, float("nan"), f"the loss is {loss.item()}")
-        torch.autograd.backward(self._scaler.scale(loss))
+        self._buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
+
+    def backward(self, loss: Tensor, weight: float) -> None:
+        """Differentiate one micro-batch's loss (a scalar, FP32), `weight` being its share of the window."""
+        torch.autograd.backward(self._scaler.scale(loss * weight if weight != 1.0 else loss))
+
+    def update(self, losses: Sequence[Tensor], terms: Sequence[Mapping[str, Tensor]]) -> Attempt:
+        """Unscale, clip, and let the device step or not.
+
+        Args:
+            losses: of each micro-batch, FP32 scalars.
+            terms: of each micro-batch, FP32 scalars by name.
+        """
+        scale = self._scaler.scale(self._one)
         self._scaler.unscale_(self._optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm).item()
-        taken = norm < float("inf")
-        if taken:
-            self._scaler.step(self._optimizer)
-            self._scheduler.step()
+        graded = {name: p for name, p in self._parameters.items() if p.grad is not None}
+        # The norm of each gradient is wanted by name; torch's own clipping keeps only their norm.
+        each = torch._foreach_norm([p.grad for p in graded.values() if p.grad is not None])
+        norms = torch.stack([norm.float() for norm in each])
+        norm = torch.linalg.vector_norm(norms)
+        finite_loss = torch.isfinite(torch.stack([loss.detach() for loss in losses])).all()
+        skipped = (~(finite_loss & torch.isfinite(norm))).float()
+        torch.nn.utils.clip_grads_with_norm_(list(graded.values()), self._clip_norm, norm)
+        self._step(skipped)
         self._scaler.update()
-        return StepResult(taken, norm, "" if taken else f"the gradient norm is {norm}")
+        with torch.no_grad():
+            for name, buffer in self._network.named_buffers():
+                buffer.copy_(torch.where(skipped.bool(), self._buffers[name], buffer))
+        flags = self._flags.pop(0)
+        self._flags.append(flags)
+        flags.copy_(torch.stack([skipped, finite_loss.float(), scale]), non_blocking=True)
+        copied = None
+        if self._device.type == "cuda":
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+        held = [{name: term.detach() for name, term in each.items()} for each in terms]
+        return Attempt(held, tuple(graded), norms, norm, skipped, flags, copied, self._buffers)
+
+    def settle(self, attempt: Attempt) -> StepResult:
+        """Read what became of a window, before the next one's `update`; schedule and average follow."""
+        if attempt.copied is not None:
+            attempt.copied.synchronize()
+        skipped, finite_loss, scale = attempt.flags.tolist()
+        if not skipped:
+            self._schedule.step()
+            self._average.step()
+            return StepResult(True, "", False, scale)
+        calibrating = self._scaler.is_enabled() and bool(finite_loss) and scale > 1
+        return StepResult(False, fault(attempt, scale), calibrating, scale)
+
+    def _step(self, skipped: Tensor) -> None:
+        if not self._optimizer.defaults["fused"]:
+            if not skipped.item():
+                self._optimizer.step()
+            return
+        # The protocol by which torch's GradScaler tells a fused optimizer; here for every precision.
+        self._optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        self._optimizer.grad_scale = None  # type: ignore[attr-defined]
+        self._optimizer.step()
+
+
+def fault(attempt: Attempt, scale: float) -> str:
+    """What was not finite in a window, by name: loss terms, or else parameters."""
+    for terms in attempt.terms:
+        bad = [(name, term.item()) for name, term in terms.items() if not torch.isfinite(term)]
+        if bad:
+            return "loss term " + ", ".join(f"{name!r} is {value}" for name, value in bad[:NAMED])
+        if not torch.isfinite(torch.stack(list(terms.values())).sum()):
+            return "each loss term is finite, their sum is not"
+    finite = torch.isfinite(attempt.norms).tolist()
+    names = [name for name, good in zip(attempt.names, finite, strict=True) if not good]
+    if not names:
+        return f"the global gradient norm is {attempt.norm.item()}"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    scaled = f" at scale {scale:g}" if scale != 1 else ""
+    return f"the gradient of {', '.join(names[:NAMED])}{more} is not finite{scaled}"

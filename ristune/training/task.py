@@ -1,6 +1,6 @@
 """The seam: what a user's own task offers, and what the trainer needs of its data."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -114,6 +114,11 @@ class Batches(Protocol):
         """Batches in one epoch."""
         ...
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, on the trainer's device, every sample exactly once."""
+    def epoch(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
+        """The batches of one epoch, on the trainer's device, every sample exactly once.
+
+        Args:
+            epoch: the same number gives the same batches in the same order.
+            start: the first batch to give, where a training goes on in mid-epoch.
+        """
         ...

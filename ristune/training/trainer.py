@@ -1,22 +1,38 @@
-"""The shared trainer: epochs of guarded steps and validation, as an iterator of records."""
+"""The shared trainer: epochs of guarded windows and validation, as an iterator of records."""
 
+import gc
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ristune.errors import InputError
+from ristune.training import position
+from ristune.training.average import Average
 from ristune.training.config import OptimizerConfig, TrainingConfig
-from ristune.training.device import resolve_precision
-from ristune.training.forward import forward, total_loss
+from ristune.training.curriculum import Stage, stage_at
+from ristune.training.device import check_scaler, resolve_precision
+from ristune.training.diagnostics import Diagnosis, Spread, Watch
+from ristune.training.forward import forward
 from ristune.training.means import Means
+from ristune.training.memory import out_of_memory
 from ristune.training.objective import Objective
-from ristune.training.optimizer import build_optimizer
+from ristune.training.optimizer import build_optimizer, diagnosed_groups
 from ristune.training.record import Record, Status
+from ristune.training.rng import RandomState
+from ristune.training.schedule import Schedule
 from ristune.training.step import GuardedStep
-from ristune.training.task import Batch, Batches, Task
+from ristune.training.task import Batch, Batches, Output, Task
+from ristune.training.totals import Totals
+from ristune.training.watcher import Nobody, Watcher
+from ristune.training.windows import Progress, WindowLoop
+
+# torch's own first scale of FP16 gradients.
+LOSS_SCALE = 2.0**16
 
 
 class Trainer:
@@ -29,11 +45,15 @@ class Trainer:
         config: epochs, precision, clipping, objective.
         optimizer: optimizer and schedule.
         device: where to train.
+        stages: of a curriculum, by first epoch; `task` and `train` hold until the first one begins.
 
     Attributes:
         task: as given.
         precision: what autocast runs in: bf16, fp16 or fp32.
         optimizer: with its state.
+        progress: how far it is; a display may read it from another thread.
+        total_batches: of the whole training.
+        interrupted: whether `fit` ended because its watcher asked for a pause.
     """
 
     def __init__(
@@ -44,43 +64,86 @@ class Trainer:
         config: TrainingConfig,
         optimizer: OptimizerConfig,
         device: torch.device,
+        stages: Sequence[Stage] = (),
     ) -> None:
         self.task = task
-        self._train = train
+        self._stages = [Stage(0, task, train), *stages]
         self._val = val
         self._config = config
         self._device = device
         self.precision = resolve_precision(config.precision, device)
-        self.task.network.to(device)
+        check_scaler(config.loss_scale, self.precision)
+        network = task.network.to(device)
         self._objective = Objective(config.ceiling)
-        self.optimizer, scheduler = build_optimizer(task.network, optimizer, config.epochs * len(train))
-        trainable = [p for p in task.network.parameters() if p.requires_grad]
-        self._step = GuardedStep(
-            trainable, self.optimizer, scheduler, config.clip_norm, self.precision, device
+        self.optimizer = build_optimizer(network, optimizer)
+        trainable = [name for name, p in network.named_parameters() if p.requires_grad]
+        self._groups = diagnosed_groups(trainable, optimizer)
+        lengths = [len(stage_at(self._stages, epoch).train) for epoch in range(1, config.epochs + 1)]
+        self.total_batches = sum(lengths)
+        steps = sum(-(-length // config.accumulate) for length in lengths)
+        swa = config.average == "swa"
+        self._schedule = Schedule(
+            self.optimizer,
+            optimizer,
+            total=max(1, round(config.swa_start * steps)) if swa else steps,
+            final=config.swa_lr if swa else optimizer.final_lr,
         )
-        self._batches = self._steps = self._skipped = self._skips_in_a_row = 0
+        self._average = Average(network, config)
+        self._scaler = torch.amp.GradScaler(
+            device.type, enabled=self.precision == "fp16", init_scale=config.loss_scale or LOSS_SCALE
+        )
+        step = GuardedStep(
+            network, self.optimizer, self._schedule, self._average, config.clip_norm, self._scaler, device
+        )
+        self.progress = Progress()
+        self._loop = WindowLoop(network, step, config, self.precision, device, self.progress)
+        self.interrupted = False
+        self._totals = self._new_totals()
+        self._random: RandomState | None = None
 
-    def fit(self) -> Iterator[Record]:
-        """Train and validate, one record an epoch; the last record's status says how it ended."""
+    @property
+    def network(self) -> nn.Module:
+        """What is validated, and to be saved: the task's network, or one with the average of its weights."""
+        return self._average.network
+
+    def fit(self, watcher: Watcher | None = None) -> Iterator[Record]:
+        """Train and validate, one record an epoch; the last record's status says how it ended.
+
+        Args:
+            watcher: may pause the training, after which there is no further record; told of its first fault.
+        """
         self.check_objective()
-        for epoch in range(1, self._config.epochs + 1):
-            record = self._epoch(epoch)
+        if self._random is not None:
+            self._random.restore(self._device)
+            self._random = None
+        self.interrupted = False
+        while self.progress.epoch <= self._config.epochs:
+            started = time.perf_counter()
+            try:
+                record = self._epoch(watcher or Nobody(), started)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                reason = " ".join(str(error).split())
+                record = None
+            else:
+                reason = ""
+            # Outside of `except`: its traceback holds every tensor of the pass that failed.
+            if reason:
+                self._release()
+                record = self._record({}, math.nan, Diagnosis(), Status.OOM, reason, started)
+            if record is None:
+                self.interrupted = True
+                return
+            self.progress.epoch, self.progress.done = self.progress.epoch + 1, 0
+            self._totals = self._new_totals()
             yield record
             if record.status is not Status.RUNNING:
                 return
 
     def validate(self) -> dict[str, float]:
         """Sample-weighted mean of each of the task's metrics over the validation split."""
-        means = Means()
-        for batch in self._val.epoch(0):
-            values = self._metrics(batch)
-            means.add(values, len(next(iter(values.values()))))
-        return means.result()
-
-    @property
-    def batches_seen(self) -> int:
-        """Batches since the start; a display may read it from another thread."""
-        return self._batches
+        return self._validate(None)
 
     def check_objective(self) -> None:
         """Check on one validation batch that the objective is a metric: not an hour too late.
@@ -88,8 +151,11 @@ class Trainer:
         Raises:
             InputError: if it is not, or a metric is not one value a sample.
         """
+        # A training that goes on looks once more than one that was never stopped: it must draw nothing.
+        random = RandomState.capture(self._device)
         batch = next(iter(self._val.epoch(0)))
-        metrics = self._metrics(batch)
+        _, metrics = self._measure(batch)
+        random.restore(self._device)
         if self._config.objective not in metrics:
             raise InputError(
                 "training.objective",
@@ -107,62 +173,125 @@ class Trainer:
                     "do not average over the batch: the trainer does",
                 )
 
-    def _metrics(self, batch: Batch) -> Mapping[str, Tensor]:
-        self.task.network.eval()
-        with torch.no_grad():
-            output, prepared = forward(self.task, batch, self.precision, self._device)
-            return self.task.metrics(output, prepared)
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """All that `load` needs to go on from here, beside the network: plain values, and tensors by name."""
+        groups, moments = position.pack(self.optimizer)
+        values = {
+            "progress": asdict(self.progress),
+            "objective": self._objective.state(),
+            "optimizer": groups,
+            "schedule": self._schedule.state(),
+            "scaler": self._scaler.state_dict(),
+            "totals": self._totals.values(),
+        }
+        tensors = {
+            "optimizer": moments,
+            "average": self._average.tensors(),
+            "totals": self._totals.tensors(),
+            "random": RandomState.capture(self._device).tensors(),
+        }
+        return values, position.joined(tensors)
 
-    def _train_epoch(self, epoch: int) -> tuple[Means, float, str]:
-        """One epoch of guarded steps: means of the loss terms, mean gradient norm, why it diverged."""
-        self.task.network.train()
-        means = Means()
-        norms: list[float] = []
-        for batch in self._train.epoch(epoch):
-            output, prepared = forward(self.task, batch, self.precision, self._device)
-            terms = self.task.loss(output, prepared)
-            loss = total_loss(terms)
-            result = self._step(loss)
-            means.add({**terms, "loss": loss}, len(next(iter(batch.values()))))
-            self._batches += 1
-            if result.taken:
-                self._steps += 1
-                self._skips_in_a_row = 0
-                norms.append(result.grad_norm)
-                continue
-            self._skipped += 1
-            self._skips_in_a_row += 1
-            if self._skips_in_a_row >= self._config.max_skips:
-                reason = f"{self._skips_in_a_row} steps in a row were skipped: {result.reason}"
-                return means, math.nan, reason
-        return means, sum(norms) / len(norms) if norms else math.nan, ""
+    def load(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Go on from `state`; the network's weights must be in place. Generators follow when `fit` begins."""
+        parts = position.parted(tensors)
+        for name, value in values["progress"].items():
+            setattr(self.progress, name, value)
+        self._objective.load(values["objective"])
+        self._schedule.load(values["schedule"])
+        position.unpack(self.optimizer, values["optimizer"], parts.get("optimizer", {}))
+        if values["scaler"]:
+            self._scaler.load_state_dict(values["scaler"])
+        self._average.load(parts.get("average", {}))
+        self._totals = self._new_totals()
+        self._totals.load(values["totals"], parts["totals"], self._device)
+        self._random = RandomState.from_tensors(parts["random"])
 
-    def _epoch(self, epoch: int) -> Record:
-        started = time.perf_counter()
-        means, grad_norm, reason = self._train_epoch(epoch)
-        trained = time.perf_counter() - started
-        val = {} if reason else self.validate()
-        bad = {name: mean for name, mean in val.items() if not math.isfinite(mean)}
-        if bad:
-            reason = "validation " + ", ".join(f"{name} is {mean}" for name, mean in bad.items())
+    def _epoch(self, watcher: Watcher, started: float) -> Record | None:
+        """Train and validate; None if the watcher asked for a pause."""
+        epoch, totals = self.progress.epoch, self._totals
+        stage = stage_at(self._stages, epoch)
+        reason, paused = self._loop.run(stage, totals, watcher)
+        if paused:
+            return None
+        val: dict[str, float] = {}
+        spread = Spread()
+        if not reason:
+            self._average.epoch(epoch, stage.task, stage.train, self.precision, self._device)
+            val = self._validate(spread if totals.watch is not None else None)
+            bad = {name: mean for name, mean in val.items() if not math.isfinite(mean)}
+            if bad:
+                reason = "validation " + ", ".join(f"{name} is {mean}" for name, mean in bad.items())
         value = math.nan if reason else val[self._config.objective]
         self._objective.update(value, epoch)
+        if not reason:
+            self._schedule.epoch(value)
+        watch = totals.watch
+        diagnosis = watch.result(totals.steps, spread.result()) if watch is not None else Diagnosis()
         status = Status.COMPLETE if epoch == self._config.epochs else Status.RUNNING
+        return self._record(val, value, diagnosis, Status.DIVERGED if reason else status, reason, started)
+
+    def _validate(self, spread: Spread | None) -> dict[str, float]:
+        means = Means()
+        for batch in self._val.epoch(0):
+            output, values = self._measure(batch)
+            rows = len(next(iter(values.values())))
+            means.add(values, rows)
+            if spread is not None:
+                spread.add(output, rows)
+        return means.result()
+
+    def _measure(self, batch: Batch) -> tuple[Output, Mapping[str, Tensor]]:
+        network = self.network.eval()
+        with torch.no_grad():
+            output, prepared = forward(self.task, batch, self.precision, self._device, network)
+            return output, self.task.metrics(output, prepared)
+
+    def _new_totals(self) -> Totals:
+        network = self.task.network
+        watch = Watch(network, self._groups, self._device) if self._config.diagnostics else None
+        return Totals(self._config.clip_norm, watch, self._device)
+
+    def _release(self) -> None:
+        """Give back what a trial that ran out of memory holds: the process may run another."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _record(
+        self,
+        val: dict[str, float],
+        value: float,
+        diagnosis: Diagnosis,
+        status: Status,
+        reason: str,
+        started: float,
+    ) -> Record:
+        totals, progress = self._totals, self.progress
+        seconds = totals.seconds
         return Record(
-            epoch=epoch,
-            batches=self._batches,
-            steps=self._steps,
-            skipped=self._skipped,
+            epoch=progress.epoch,
+            batches=progress.batches,
+            windows=progress.steps + progress.skipped,
+            steps=progress.steps,
+            skipped=progress.skipped,
+            cause=totals.cause,
             lr=self.optimizer.param_groups[0]["lr"],
-            train=means.result(),
+            train=totals.means.result(),
             val=val,
             value=value if math.isfinite(value) else None,
             objective=self._objective.reported,
             best_epoch=self._objective.best_epoch,
-            grad_norm=grad_norm,
+            grad_norm=totals.grad_norm,
+            clipped=totals.clipped,
+            inputs=totals.inputs,
             seconds=time.perf_counter() - started,
-            samples_per_second=means.samples / trained,
+            waiting=totals.waiting,
+            samples_per_second=totals.means.samples / seconds if seconds else 0.0,
             peak_memory=torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0,
-            status=Status.DIVERGED if reason else status,
+            status=status,
             reason=reason,
+            diagnosis=diagnosis,
         )

@@ -159,3 +159,15 @@ def test_it_overfits_a_few_scenes(drawn):
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.25
+
+
+def test_sources_are_unordered_no_term_or_metric_knows_their_order(task, drawn):
+    columns = ("azimuth", "elevation", "range", "power", "phase")
+    turned = {k: v.flip(1) if k in columns else v for k, v in drawn.batch.items()}
+    assert not torch.equal(turned["azimuth"], drawn.batch["azimuth"])
+    output, batch = forward(task, drawn.batch, "fp32", CPU)
+    same, other = forward(task, turned, "fp32", CPU)
+    assert torch.equal(output, same)
+    for of in (task.loss, task.metrics):
+        wanted, found = of(output, batch), of(output, other)
+        assert all(torch.allclose(wanted[k], found[k], rtol=1e-4, atol=1e-6) for k in wanted)

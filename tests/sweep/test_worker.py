@@ -14,9 +14,9 @@ from ristune.config import Config
 from ristune.sweep import worker as worker_module
 from ristune.sweep.worker import TrialWorker
 from ristune.training import checkpoint
+from ristune.training.record import CLOCKS
 
 # Timings differ from run to run, everything else a record holds may not.
-TIMINGS = ("seconds", "samples_per_second")
 
 
 class Actor:
@@ -58,7 +58,7 @@ def actor(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterator
 
 
 def values_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in result["record"].items() if k not in TIMINGS} for result in results]
+    return [{k: v for k, v in result["record"].items() if k not in CLOCKS} for result in results]
 
 
 def test_a_trial_is_its_records_and_the_last_is_done(actor: Callable[..., Actor]) -> None:

@@ -4,101 +4,159 @@ import pytest
 import torch
 from torch import nn
 
-from ristune.errors import InputError
-from ristune.training.device import resolve_precision
-from ristune.training.forward import forward, full_precision, total_loss
-from ristune.training.optimizer import warmup_cosine
+from ristune.training.average import Average
+from ristune.training.config import OptimizerConfig, TrainingConfig
+from ristune.training.schedule import Schedule
 from ristune.training.step import GuardedStep
-from tests.toy import ToyTask
-from tests.training.conftest import samples
+from tests.training.conftest import OPTIMIZER, TRAINING
 
 CPU = torch.device("cpu")
 
 
-def make_step(parameter, clip_norm=1e9, precision="fp32"):
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    return GuardedStep([parameter], optimizer, scheduler, clip_norm, precision, CPU), scheduler
+class Made:
+    """A guarded step over two named parameters, one of them in a normalisation with statistics."""
+
+    def __init__(self, fused=True, clip_norm=1e9, scale=None, average="ema"):
+        self.network = nn.ModuleDict({"head": nn.Linear(2, 1, bias=False), "norm": nn.BatchNorm1d(2)})
+        nn.init.zeros_(self.network["head"].weight)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.5, weight_decay=0, fused=fused)
+        config = OptimizerConfig(**{**OPTIMIZER, "warmup": 0.0})
+        self.schedule = Schedule(self.optimizer, config, total=10, final=0.0)
+        self.average = Average(self.network, TrainingConfig(**{**TRAINING, "average": average}))
+        self.scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
+        self.step = GuardedStep(
+            self.network, self.optimizer, self.schedule, self.average, clip_norm, self.scaler, CPU
+        )
+
+    def window(self, *losses, x=None):
+        self.step.begin()
+        if x is not None:
+            self.network["norm"](x)
+        made = [loss(self.network["head"].weight) for loss in losses]
+        for loss in made:
+            self.step.backward(loss, 1 / len(made))
+        terms = [{"term": loss.detach()} for loss in made]
+        return self.step.update([loss.detach() for loss in made], terms)
+
+    def everything(self):
+        """All that a step may move."""
+        found = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        found |= {f"average.{k}": v for k, v in self.average.tensors().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            found |= {f"moments.{number}.{k}": v for k, v in state.items()}
+        found["lr"] = torch.tensor(self.optimizer.param_groups[0]["lr"])
+        return {k: v.clone() for k, v in found.items()}
 
 
-def test_outputs_and_labels_reach_the_loss_in_full_precision():
-    class HalfTask(ToyTask):
-        def prepare(self, batch):
-            return {**batch, "half": batch["x"].half(), "wave": torch.complex(batch["x"], batch["x"])}
+def linear(weight):
+    return (weight * torch.tensor([3.0, 4.0])).sum()
 
-    output, batch = forward(HalfTask(width=4, scale=1.0), samples(8), "bf16", CPU)
-    assert output.dtype == torch.float32
-    assert {k: v.dtype for k, v in batch.items()} == {
-        "x": torch.float32,
-        "target": torch.float32,
-        "half": torch.float32,
-        "wave": torch.complex64,
+
+def infinite_loss(weight):
+    return linear(weight) + math.inf
+
+
+def infinite_gradient(weight):
+    # sqrt at 0: the loss stays finite, the gradient does not.
+    return linear(weight) + (weight * 0).square().sum().sqrt()
+
+
+both = pytest.mark.parametrize("fused", [True, False])
+
+
+@both
+def test_a_finite_step_is_clipped_to_the_norm_and_reports_the_norm_before(fused):
+    made = Made(fused, clip_norm=1.0)
+    attempt = made.window(linear)
+    assert attempt.norm.item() == pytest.approx(5.0) and attempt.names == ("head.weight",)
+    gradient = made.network["head"].weight.grad
+    assert gradient.flatten().tolist() == pytest.approx([0.6, 0.8], rel=1e-5)
+    assert made.step.settle(attempt).taken
+
+
+@both
+@pytest.mark.parametrize("bad", [infinite_loss, infinite_gradient])
+def test_weights_moments_schedule_average_and_buffers_advance_together_or_not_at_all(fused, bad):
+    made = Made(fused)
+    for _ in range(2):
+        assert made.step.settle(made.window(linear, x=torch.randn(8, 2))).taken
+    before = made.everything()
+    result = made.step.settle(made.window(bad, x=torch.full((8, 2), math.nan)))
+    after = made.everything()
+    assert not result.taken
+    assert {k for k in before if not torch.equal(before[k], after[k])} == set()
+    assert made.step.settle(made.window(linear, x=torch.randn(8, 2))).taken
+    moved = made.everything()
+    still = {k for k in after if torch.equal(after[k], moved[k])}
+    # BatchNorm's own weights are in no loss here: neither they nor their moments exist for the optimizer.
+    assert still == {k for k in after if k.startswith(("network.norm.", "average.module.norm."))} - {
+        f"{owner}.{name}"
+        for owner in ("network.norm", "average.module.norm")
+        for name in ("running_mean", "running_var", "num_batches_tracked")
     }
-
-
-def test_the_network_runs_in_the_precision_that_is_asked_for():
-    seen = []
-
-    class Spy(nn.Linear):
-        def forward(self, batch):
-            result = super().forward(batch["x"])
-            seen.append(result.dtype)
-            return result
-
-    task = ToyTask(width=4, scale=1.0)
-    task.network = Spy(2, 1)
-    forward(task, samples(4), "bf16", CPU)
-    forward(task, samples(4), "fp32", CPU)
-    assert seen == [torch.bfloat16, torch.float32]
-
-
-def test_integers_are_left_alone():
-    assert full_precision(torch.tensor([1, 2])).dtype == torch.int64
-
-
-def test_auto_is_full_precision_on_the_cpu():
-    assert resolve_precision("auto", CPU) == "fp32"
-    assert resolve_precision("bf16", CPU) == "bf16"
-
-
-def test_a_finite_step_is_clipped_to_the_norm_and_reports_the_norm_before():
-    parameter = nn.Parameter(torch.zeros(2))
-    step, scheduler = make_step(parameter, clip_norm=1.0)
-    result = step((parameter * torch.tensor([3.0, 4.0])).sum())
-    assert result.taken and result.grad_norm == pytest.approx(5.0)
-    assert parameter.tolist() == pytest.approx([-0.6, -0.8], abs=1e-5)
-    assert scheduler.get_last_lr() == [0.5]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_gradient_that_is_not_finite_is_never_made_finite(bad):
-    parameter = nn.Parameter(torch.zeros(2))
-    step, scheduler = make_step(parameter)
-    parameter.register_hook(lambda gradient: gradient * torch.tensor([1.0, bad]))
-    result = step(parameter.sum())
-    assert not result.taken and "gradient norm" in result.reason
-    assert parameter.tolist() == [0.0, 0.0]
-    assert scheduler.get_last_lr() == [1.0]
+    made = Made()
+    weight = made.network["head"].weight
+    weight.register_hook(lambda gradient: gradient * torch.tensor([1.0, bad]))
+    result = made.step.settle(made.window(linear))
+    assert not result.taken and result.reason == "the gradient of head.weight is not finite"
+    assert weight.flatten().tolist() == [0.0, 0.0]
 
 
-def test_a_loss_that_is_not_finite_is_named():
-    parameter = nn.Parameter(torch.zeros(2))
-    step, _ = make_step(parameter)
-    result = step(parameter.sum() + math.inf)
-    assert not result.taken and result.reason == "the loss is inf"
+def test_the_loss_term_that_is_not_finite_is_named():
+    made = Made()
+    result = made.step.settle(made.window(infinite_loss))
+    assert result.reason == "loss term 'term' is inf" and not result.calibrating
 
 
-def test_terms_are_summed_and_must_be_scalars():
-    assert total_loss({"a": torch.tensor(1.0), "b": torch.tensor(2.5)}).item() == 3.5
-    with pytest.raises(InputError, match=r"task.loss: 'a': got \(2,\); each term must be a scalar"):
-        total_loss({"a": torch.ones(2)})
-    for wrong in ({}, torch.tensor(1.0)):
-        with pytest.raises(InputError, match="task.loss: got .*at least one named term"):
-            total_loss(wrong)
+def test_terms_that_overflow_only_together_are_told_so():
+    made = Made()
+    made.step.begin()
+    huge = made.network["head"].weight.sum() + 3e38
+    made.step.backward(huge, 1.0)
+    attempt = made.step.update([torch.tensor(math.inf)], [{"a": huge.detach(), "b": huge.detach()}])
+    assert made.step.settle(attempt).reason == "each loss term is finite, their sum is not"
 
 
-def test_the_schedule_rises_to_one_and_falls_to_its_floor():
-    factors = [warmup_cosine(step, 100, 0.1, 0.01) for step in range(101)]
-    assert factors[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
-    assert max(factors) == 1.0 and factors[100] == pytest.approx(0.01)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+def test_an_update_waits_for_no_flag():
+    """The flag is read by `settle` alone, so that on a GPU the host may run ahead."""
+    made = Made()
+    made.step.settle(made.window(linear))
+    before = made.everything()
+    attempt = made.window(linear)
+    after = made.everything()
+    assert torch.equal(before["lr"], after["lr"])
+    assert not torch.equal(before["network.head.weight"], after["network.head.weight"])
+    made.step.settle(attempt)
+    assert not torch.equal(before["lr"], made.everything()["lr"])
+
+
+def test_two_windows_may_be_under_way():
+    made = Made()
+    first = made.window(linear)
+    made.step.begin()
+    loss = infinite_gradient(made.network["head"].weight)
+    made.step.backward(loss, 1.0)
+    assert made.step.settle(first).taken
+    second = made.step.update([loss.detach()], [{"term": loss.detach()}])
+    assert not made.step.settle(second).taken
+
+
+def test_a_scaler_that_is_still_too_large_calibrates_and_is_told_from_a_fault():
+    made = Made(scale=2.0**127)
+    results = []
+    while not results or not results[-1].taken:
+        results.append(made.step.settle(made.window(linear)))
+    assert len(results) > 1 and all(r.calibrating for r in results[:-1])
+    assert results[0].scale == 2.0**127 and results[-1].scale < 2.0**127
+    assert "is not finite at scale 1.70141e+38" in results[0].reason
+    assert not made.step.settle(made.window(infinite_loss)).calibrating
+
+
+def test_gradients_are_unscaled_before_they_are_clipped():
+    made = Made(scale=1024.0, clip_norm=1.0)
+    attempt = made.window(linear)
+    assert attempt.norm.item() == pytest.approx(5.0)

@@ -117,7 +117,7 @@ def test_a_trial_that_never_validates_ends_diverged_at_the_ceiling(make_trainer)
     assert record.status is Status.DIVERGED
     assert record.objective == 123.0 and record.value is None and record.best_epoch == 0
     assert record.batches == record.skipped == 5
-    assert "5 steps in a row were skipped: the loss is" in record.reason
+    assert "5 steps in a row were skipped: loss term 'squared' is inf" in record.reason
 
 
 def test_a_trial_that_diverges_later_keeps_its_best_objective(make_trainer):
@@ -171,7 +171,7 @@ def test_an_objective_the_task_does_not_have_is_refused_before_training(make_tra
     trainer = make_trainer(objective="accuracy")
     with pytest.raises(InputError, match="training.objective: got 'accuracy'; it must be a metric.*: mse"):
         next(trainer.fit())
-    assert trainer.batches_seen == 0
+    assert trainer.progress.batches == 0
 
 
 def test_a_flat_record_is_plain_json_values(make_trainer):

@@ -1,0 +1,74 @@
+"""The state of every generator a task may draw from, taken and given back."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """Generators of Python, numpy, torch on the CPU and torch on one GPU."""
+
+    python: tuple[Any, ...]
+    legacy_numpy: dict[str, Any]
+    cpu: Tensor
+    cuda: Tensor | None
+
+    @classmethod
+    def capture(cls, device: torch.device) -> "RandomState":
+        """The state now; on a GPU without a host synchronisation."""
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        legacy_numpy = dict(np.random.get_state(legacy=False))
+        return cls(random.getstate(), legacy_numpy, torch.get_rng_state(), cuda)
+
+    def restore(self, device: torch.device) -> None:
+        """Go back to it."""
+        random.setstate(self.python)
+        np.random.set_state(self.legacy_numpy)
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(self.cuda, device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As tensors by name, for a file."""
+        _, words, gauss = self.python
+        own = self.legacy_numpy["state"]
+        tensors = {
+            "python": torch.tensor(words, dtype=torch.int64),
+            "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+            "numpy": torch.from_numpy(own["key"].astype(np.int64)),
+            "numpy_rest": torch.tensor(
+                [own["pos"], self.legacy_numpy["has_gauss"], self.legacy_numpy["gauss"]], dtype=torch.float64
+            ),
+            "torch": self.cpu,
+        }
+        return tensors if self.cuda is None else {**tensors, "cuda": self.cuda}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "RandomState":
+        """What `tensors` made."""
+        gauss = tensors["python_gauss"].tolist()
+        position, has_gauss, cached = tensors["numpy_rest"].tolist()
+        key = tensors["numpy"].numpy().astype(np.uint32)
+        return cls(
+            python=(3, tuple(tensors["python"].tolist()), gauss[0] if gauss else None),
+            legacy_numpy={
+                "bit_generator": "MT19937",
+                "state": {"key": key, "pos": int(position)},
+                "has_gauss": int(has_gauss),
+                "gauss": cached,
+            },
+            cpu=tensors["torch"],
+            cuda=tensors.get("cuda"),
+        )
+
+
+def seed_process(seed: int) -> None:
+    """Seed what a task may draw from by itself (dropout), lest it depend on an earlier trial."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
