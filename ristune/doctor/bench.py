@@ -1,7 +1,7 @@
 """The small trial that the checks share, and what they derive of it; each is made once."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,22 +155,37 @@ def with_dataset(config: Config, folder: Path, console: Console) -> Config:
 
 
 def shrink(config: Config) -> Config:
-    """The configuration of the short training: few samples, small batches, two epochs."""
+    """The configuration of the short training: few samples, small batches, two epochs or one a stage."""
     dataset = open_dataset(config.data.uri)
     rows = dataset.limited("train", config.data.train_limit)
     most = math.ceil(rows * config.data.fraction)
     limit = _enough(config, dataset, most) if config.data.filter else min(TRAIN, most)
     val = min(VAL, dataset.limited("val", config.data.val_limit))
     batch = min(BATCH, config.training.batch_size, max(2, min(limit, TRAIN) // 4))
+    stages = _early(config.training.curriculum)
     return config.with_values(
         {
             "data.fraction": 1.0,
             "data.train_limit": limit,
             "data.val_limit": val,
             "training.batch_size": batch,
-            "training.epochs": EPOCHS,
+            "training.epochs": max([EPOCHS, *(stage["from"] for stage in stages)]),
+            "training.curriculum": stages,
         }
     )
+
+
+def _early(stages: Sequence[Any]) -> list[Any]:
+    """The stages of a curriculum, each an epoch long."""
+    if not all(isinstance(stage, Mapping) and isinstance(stage.get("from"), int) for stage in stages):
+        raise InputError(
+            "training.curriculum",
+            list(stages),
+            "it must be [{from: EPOCH, set: {PATH: VALUE}}, ...]",
+            "see configs/training/default.yaml",
+        )
+    first = 1 if stages and stages[0]["from"] == 1 else 2
+    return [{**stage, "from": first + index} for index, stage in enumerate(stages)]
 
 
 def _enough(config: Config, dataset: Dataset, most: int) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ristune.doctor.bench import Bench, tensors
 from ristune.doctor.outcome import Outcome, failed, passed, skipped, some
 from ristune.training import checkpoint
-from ristune.training.forward import forward
+from ristune.training.forward import forward, prepare
 from ristune.training.means import Means
 from ristune.training.task import Batch, Prepares, Task
 
@@ -83,11 +83,9 @@ def _judge(validated: Mapping[str, float], loaded: Mapping[str, float]) -> Outco
 
 
 def _prepared(bench: Bench, task: Task, batch: Batch, training: bool) -> Mapping[str, Tensor]:
-    if not isinstance(task, Prepares):
-        return {}
     task.network.train(training)
     with torch.set_grad_enabled(training), bench.seeded():
-        return task.prepare(dict(batch))
+        return prepare(task, dict(batch))
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

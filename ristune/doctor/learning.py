@@ -6,8 +6,9 @@ from torch import Tensor
 from ristune.doctor.bench import Bench, Trained, tensors, trainable
 from ristune.doctor.outcome import Outcome, failed, passed, skipped, some
 from ristune.training.forward import total_loss
-from ristune.training.record import Status
+from ristune.training.record import Record, Status
 from ristune.training.task import Task
+from ristune.trial import Trial
 
 # Batches that gradients are looked at on.
 FEW = 3
@@ -21,28 +22,42 @@ def steps(bench: Bench) -> Outcome:
     """Every window of the short training a step, none skipped."""
     trained = bench.trained()
     last = trained.records[-1]
-    epochs = trained.trial.config.training.epochs
-    # One window a batch.
-    windows = last.batches
-    counted = f"{last.batches} batches, {windows} windows, {last.steps} steps, {last.skipped} skipped"
-    if last.status is Status.DIVERGED:
+    counted = f"{last.batches} batches, {last.windows} windows, {last.steps} steps, {last.skipped} skipped"
+    if last.status is not Status.COMPLETE:
         return failed(
-            f"{counted}; diverged: {last.reason}", "look for NaN in data and loss; lower optimizer.lr"
+            f"{counted}; {last.status}: {last.reason}",
+            "look for NaN in data and loss, and at optimizer.lr; out of memory, at training.batch_size",
         )
-    if last.skipped:
+    unsound = sorted({name for record in trained.records for name in record.inputs})
+    if unsound:
         return failed(
-            f"{counted}: loss or gradient was not finite",
+            f"{counted}; NaN or infinity in the columns {some(unsound)}",
+            "leave such rows out where the data are made; `python -m ristune.dataset verify` lists them all",
+        )
+    # FP16 begins with a scale that may be too large, and finds a better one by skipping.
+    allowed = trained.records[-2].skipped if trained.trial.trainer.precision == "fp16" else 0
+    if last.skipped > allowed:
+        return failed(
+            f"{counted}: {last.cause or 'loss or gradient'} was not finite",
             "look at loss-terms below; a NaN gradient comes from sqrt or norm at 0, x / |x|, eigenvectors",
         )
-    if (
-        not windows
-        or windows != last.steps + last.skipped
-        or last.batches != epochs * len(trained.trial.train)
-    ):
+    if not _whole(last, trained.trial):
         return failed(
-            f"{counted} in {epochs} epochs of {len(trained.trial.train)}", "report it: the trainer is wrong"
+            f"{counted} of {trained.trial.trainer.total_batches} batches",
+            "report it: the trainer counts wrongly",
         )
     return passed(f"{counted}; loss {trained.records[0].train['loss']:.4g} -> {last.train['loss']:.4g}")
+
+
+def _whole(last: Record, trial: Trial) -> bool:
+    """Whether every batch was seen, and was in a window; the last one of an epoch may be short."""
+    training = trial.config.training
+    least, most = -(-last.batches // training.accumulate), last.batches // training.accumulate
+    return (
+        0 < last.batches == trial.trainer.total_batches
+        and least <= last.windows <= most + training.epochs
+        and last.windows == last.steps + last.skipped
+    )
 
 
 def parameters_change(bench: Bench) -> Outcome:

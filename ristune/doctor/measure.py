@@ -12,8 +12,8 @@ from ristune.doctor.bench import Bench
 from ristune.doctor.outcome import Fault, Outcome, attempt, failed, passed, some
 from ristune.doctor.searching import middle, space_of
 from ristune.sweep.space import Scalar
-from ristune.training.forward import forward
-from ristune.training.task import Batch, Output, Prepares, Task
+from ristune.training.forward import forward, prepare
+from ristune.training.task import Batch, Output, Task
 from ristune.trial import build_task
 
 # Of the objective and of a term's scale, relative.
@@ -86,8 +86,7 @@ def _measure(
 ) -> Measured:
     task = _task(bench, values)
     # A task may take its constants to the device here.
-    if isinstance(task, Prepares):
-        task.prepare(dict(batch))
+    prepare(task, dict(batch))
     with torch.no_grad():
         terms = {name: term.item() for name, term in task.loss(output, prepared).items()}
         return Measured(_shapes(task), terms, task.metrics(output, prepared)[bench.full.training.objective])

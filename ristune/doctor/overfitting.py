@@ -76,8 +76,11 @@ def _few(bench: Bench) -> dict[str, Any]:
         "data.val_limit": min(8, untrained.val.rows),
         "training.batch_size": min(BATCH, bench.config.training.batch_size),
         "training.epochs": EPOCHS,
-        # No decay: the steps are few enough.
-        "optimizer.final_lr": 1.0,
+        # No decay, no average, no stages: the samples and the rate are to stay as they are.
+        "optimizer.schedule": "constant",
+        "training.average": "none",
+        "training.curriculum": [],
+        "training.diagnostics": False,
     }
 
 

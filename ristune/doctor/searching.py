@@ -1,7 +1,7 @@
 """Whether a search would search: every searched value changes the trial, and none the measure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,11 @@ from ristune.sweep.space import Choices, Range, Scalar, Space, parse_space
 ROWS, VAL, BATCH, EPOCHS = 48, 16, 8, 2
 # How many times more than the same values again a change must be, where a device is not exact.
 NOISE = 10.0
+
+# What only long trainings show.
+LATE = ("optimizer.plateau_factor", "optimizer.plateau_patience")
+# What a tiny trial has its own value of.
+DOCTORS = ("training.batch_size", "data.train_limit")
 
 Fingerprint = dict[str, Tensor]
 
@@ -46,17 +51,21 @@ def searched_values(bench: Bench) -> Outcome:
     faults, untried = [], []
     for path, distribution in space.items():
         low, high = _ends(bench, path, distribution)
-        if low == high:
+        if low == high or path in LATE:
             untried.append(path)
             continue
-        change, fault = _change(bench, tiny, path, low, high)
+        change, fault = 0.0, ""
+        for others in _settings(space, path):
+            change, fault = _change(bench, {**tiny, **others}, path, low, high)
+            if fault or change > NOISE * noise:
+                break
         if fault:
             faults.append(fault)
         elif change > NOISE * noise:
             changes[path] = change
         else:
             faults.append(f"{path}: {low} and {high} give the same trial")
-    left = f"; not tried with so little data: {', '.join(untried)}" if untried else ""
+    left = f"; not to be seen in so short a trial: {', '.join(untried)}" if untried else ""
     if faults:
         return failed(
             f"{len(faults)} of {len(space)} paths: {some(faults)}{left}",
@@ -94,6 +103,14 @@ def _middle(distribution: Range | Choices) -> Scalar:
     return round(value) if distribution.integer else value
 
 
+def _settings(space: Space, path: str) -> Iterator[dict[str, Scalar]]:
+    """What else to set for a path: nothing, then other choices: a value may count under one of them only."""
+    yield {}
+    for other, distribution in space.items():
+        if other != path and isinstance(distribution, Choices):
+            yield from ({other: value} for value in distribution.values if other not in DOCTORS)
+
+
 def _ends(bench: Bench, path: str, distribution: Range | Choices) -> tuple[Scalar, Scalar]:
     """The first and the last value; a number of samples is at most what there is."""
     low, high = distribution.extremes[0], distribution.extremes[-1]
@@ -129,6 +146,9 @@ def _tiny(bench: Bench, values: Mapping[str, Scalar]) -> dict[str, Any]:
         "data.val_limit": min(VAL, untrained.val.rows),
         "training.batch_size": min(BATCH, max(2, rows // 4)),
         "training.epochs": EPOCHS,
+        # A stage would replace what is searched.
+        "training.curriculum": [],
+        "training.diagnostics": False,
     }
 
 

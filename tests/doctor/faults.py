@@ -206,3 +206,22 @@ class Raises(Faulty):
         if self.calls > 3:
             raise RuntimeError("planted in the loss")
         return super().loss(output, batch)
+
+
+class RareSkip(Faulty):
+    """One window in eight is not finite: too few to end the training."""
+
+    calls = 0
+
+    def loss(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        self.calls += self.network.training
+        factor = float("inf") if self.calls % 8 == 5 and self.network.training else 1.0
+        return {"squared": factor * (output - batch["target"]).square().mean()}
+
+
+class Schedule(Faulty):
+    """`scale` counts only where `explode` is chosen."""
+
+    def __init__(self, width: int, scale: float, explode: bool, fail: bool) -> None:
+        super().__init__(width, scale, False, fail)
+        self.scale = scale if explode else 1.0

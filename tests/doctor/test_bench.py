@@ -4,6 +4,7 @@ from ristune.config import compose
 from ristune.doctor import bench as of
 from ristune.doctor.bench import Bench, shrink
 from ristune.doctor.outcome import Once, Unavailable
+from ristune.errors import InputError
 from ristune.trial import prepare
 from tests.conftest import TOY
 
@@ -38,6 +39,18 @@ def test_a_filter_that_leaves_nothing_of_the_first_samples_takes_all(toy_dataset
     assert float(target[0]) < best
     small = shrink(configured(toy_dataset, data__filter={"target": [best, None]}))
     assert small.data.train_limit >= 4
+
+
+def test_a_curriculum_runs_through_its_stages_an_epoch_each(toy_dataset):
+    stages = [{"from": 3, "set": {"task.scale": 2.0}}, {"from": 9}]
+    small = shrink(configured(toy_dataset, training__epochs=12, training__curriculum=stages))
+    assert [stage["from"] for stage in small.training.curriculum] == [2, 3] and small.training.epochs == 3
+    assert [record.epoch for record in prepare(small, print).run()] == [1, 2, 3]
+
+
+def test_a_curriculum_that_is_none_is_refused(toy_dataset):
+    with pytest.raises(InputError, match="training.curriculum: got .*it must be"):
+        shrink(configured(toy_dataset, training__curriculum=[{"set": {}}]))
 
 
 def test_a_fresh_trial_has_the_values_that_are_given(toy_dataset, tmp_path):

@@ -99,3 +99,16 @@ def test_the_configuration_says_where_each_value_came_from(toy, tmp_path, capsys
     )
     value, source = found["space.task.width"]
     assert value == "{'choices': [4, 16, 64]}" and source.endswith("tests/configs/space/toy.yaml")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("training.accumulate=3", "training.average=ema"),
+        ("training.average=swa", "optimizer.schedule=one_cycle"),
+        ("optimizer.schedule=plateau", "training.curriculum=[{from: 5, set: {task.scale: 2.0}}]"),
+    ],
+)
+def test_what_the_trainer_can_do_passes(toy, capsys, more):
+    rows = doctor(capsys, toy(*more), leave_out={"searched-values", "objective"})
+    assert {name: row for name, row in rows.items() if row.verdict != "pass"} == {}

@@ -38,7 +38,7 @@ SEARCH = {"searched-values", "objective"}
         (
             "Eigenvector",
             {
-                "steps": "8 skipped: loss or gradient was not finite",
+                "steps": "steps were skipped: the gradient of layers.0.weight, layers.0.bias",
                 "parameters-change": "4 of 4 parameters are what they were",
                 "gradients": "not finite at 4 of 4 parameters",
                 "loss-terms": "extra: its gradient is not finite",
@@ -80,6 +80,18 @@ def test_a_fault_in_the_search_is_found(toy, capsys, fault, found):
         assert text in rows[name].text
 
 
+def test_a_value_that_counts_under_another_choice_only_is_no_fault(toy, capsys):
+    arguments = toy("space=conditional", "task._target_=tests.doctor.faults.Schedule")
+    row = doctor(capsys, arguments, only={"searched-values"})["searched-values"]
+    assert row.verdict == "pass" and "2 paths; " in row.text
+    assert "not to be seen in so short a trial: optimizer.plateau_factor" in row.text
+
+
+def test_a_step_that_is_skipped_now_and_then_is_found(toy, capsys):
+    rows = doctor(capsys, toy("task._target_=tests.doctor.faults.RareSkip"), only={"steps"})
+    assert "8 windows, 7 steps, 1 skipped: loss term 'squared' is inf" in rows["steps"].text
+
+
 def test_a_loss_weight_in_the_objective_is_found_though_nobody_searches_it(toy, capsys):
     rows = doctor(capsys, toy("task._target_=tests.doctor.faults.Weighted"), only={"objective"})
     assert rows["objective"].verdict == "FAIL" and "task.scale" in rows["objective"].text
@@ -87,7 +99,7 @@ def test_a_loss_weight_in_the_objective_is_found_though_nobody_searches_it(toy, 
 
 def test_a_loss_that_is_not_finite_is_found(toy, capsys):
     rows = doctor(capsys, toy("task.explode=true"), only={"steps", "loss-terms"})
-    assert "4 skipped; diverged: validation mse is inf" in rows["steps"].text
+    assert "steps were skipped: loss term 'squared' is inf" in rows["steps"].text
     assert "squared: its value is inf" in rows["loss-terms"].text
 
 
@@ -99,7 +111,7 @@ def test_values_that_are_not_finite_are_found(toy, toy_dataset, tmp_path, capsys
     rows = doctor(capsys, toy(f"data.uri={uri}"), only={"dataset", "splits", "steps"})
     assert "not finite: 1 of 'x' in train/" in rows["dataset"].text
     assert rows["splits"].verdict == "pass"
-    assert "skipped: loss or gradient was not finite" in rows["steps"].text
+    assert "2 skipped; NaN or infinity in the columns x" in rows["steps"].text
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from tests.doctor.report import doctor
 # The default configuration but for its size.
 SMALL = [
     *("task.geometry.rows=6", "task.geometry.columns=6", "task.grid=[3,5,7]"),
-    *("task.network.width=8", "task.network.blocks=1"),
+    *("task.network.width=8", "task.network.blocks=1", "training.threads=1"),
     *("simulator.snapshots=4", "simulator.channel.antennas=8", "simulator.scene.num_sources=[1,2]"),
     *("simulator.train=256", "simulator.val=64"),
 ]
