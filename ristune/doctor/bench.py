@@ -162,6 +162,9 @@ def shrink(config: Config) -> Config:
     limit = _enough(config, dataset, most) if config.data.filter else min(TRAIN, most)
     val = min(VAL, dataset.limited("val", config.data.val_limit))
     batch = min(BATCH, config.training.batch_size, max(2, min(limit, TRAIN) // 4))
+    if limit > batch > 1 == limit % batch:
+        # BatchNorm refuses a batch of one.
+        limit -= 1
     stages = _early(config.training.curriculum)
     return config.with_values(
         {

@@ -13,7 +13,7 @@ from ristune.trial import Trial
 # Batches that gradients are looked at on.
 FEW = 3
 # Least movement of the network as a whole, relative to its weights.
-MOVED = 1e-6
+MOVED = 1e-5
 # Least variance of an output over samples, relative to its mean square.
 VARIES = 1e-6
 

@@ -27,7 +27,7 @@ Fingerprint = dict[str, Tensor]
 
 
 def space_of(bench: Bench) -> Space | None:
-    """The space; None if the default one is not this task's, and no other was asked for.
+    """The space; None if the default one does not fit the task, and no other was asked for.
 
     Raises:
         InputError: if a space was asked for and is refused.
@@ -54,17 +54,16 @@ def searched_values(bench: Bench) -> Outcome:
         if low == high or path in LATE:
             untried.append(path)
             continue
-        change, fault = 0.0, ""
+        fault = f"{path}: {low} and {high} give the same trial"
         for others in _settings(space, path):
-            change, fault = _change(bench, {**tiny, **others}, path, low, high)
-            if fault or change > NOISE * noise:
+            found = _change(bench, {**tiny, **others}, path, low, high)
+            if isinstance(found, str):
+                fault = found
                 break
-        if fault:
-            faults.append(fault)
-        elif change > NOISE * noise:
-            changes[path] = change
-        else:
-            faults.append(f"{path}: {low} and {high} give the same trial")
+            if found > NOISE * noise:
+                fault, changes[path] = "", found
+                break
+        faults += [fault] if fault else []
     left = f"; not to be seen in so short a trial: {', '.join(untried)}" if untried else ""
     if faults:
         return failed(
@@ -123,16 +122,16 @@ def _within(value: Scalar, rows: int) -> int:
     return min(value, rows) if isinstance(value, int) else rows
 
 
-def _change(bench: Bench, tiny: Mapping[str, Any], path: str, *ends: Scalar) -> tuple[float, str]:
-    """How far apart the trials of a path's two ends are, or why there are none."""
+def _change(bench: Bench, tiny: Mapping[str, Any], path: str, *ends: Scalar) -> float | str:
+    """How far apart the trials of a path's two ends are, or why there is none."""
     more = {**tiny, **_rows_for(bench, path, ends)}
     prints = []
     for value in ends:
         found = attempt(partial(_fingerprint, bench, {**more, path: value}))
         if isinstance(found, Fault):
-            return 0.0, f"{path}={value}: {found.text}"
+            return f"{path}={value}: {found.text}"
         prints.append(found)
-    return distance(*prints), ""
+    return distance(*prints)
 
 
 def _tiny(bench: Bench, values: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -219,9 +219,20 @@ class RareSkip(Faulty):
         return {"squared": factor * (output - batch["target"]).square().mean()}
 
 
-class Schedule(Faulty):
+class Conditional(Faulty):
     """`scale` counts only where `explode` is chosen."""
 
     def __init__(self, width: int, scale: float, explode: bool, fail: bool) -> None:
         super().__init__(width, scale, False, fail)
         self.scale = scale if explode else 1.0
+
+
+class Elsewhere(Faulty):
+    """A term whose gradient reaches a tensor that nobody optimises."""
+
+    def __init__(self, width: int, scale: float, explode: bool, fail: bool) -> None:
+        super().__init__(width, scale, explode, fail)
+        self.loose = torch.ones((), requires_grad=True)
+
+    def terms(self, output: Tensor) -> dict[str, Tensor]:
+        return {"extra": self.loose * 2}

@@ -20,6 +20,11 @@ def test_the_small_configuration_has_few_samples_and_two_epochs(toy_dataset):
     assert (small.training.batch_size, small.training.epochs) == (16, 2)
 
 
+def test_no_batch_of_one_is_left(toy_dataset):
+    small = shrink(configured(toy_dataset, data__train_limit=97))
+    assert (small.data.train_limit, small.training.batch_size) == (96, 24)
+
+
 def test_limits_and_batches_smaller_than_the_doctors_are_kept(toy_dataset):
     small = shrink(configured(toy_dataset, data__train_limit=40, data__val_limit=8, training__batch_size=4))
     assert (small.data.train_limit, small.data.val_limit, small.training.batch_size) == (40, 8, 4)

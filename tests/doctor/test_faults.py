@@ -35,6 +35,7 @@ SEARCH = {"searched-values", "objective"}
         ("ZeroTerm", {"loss-terms": "extra: it is 0 on every batch"}),
         ("Swallowed", {"loss-terms": "extra: it is a constant, 0, without a gradient"}),
         ("Constant", {"loss-terms": "extra: it is a constant, ", "truth": "extra: "}),
+        ("Elsewhere", {"loss-terms": "extra: its gradient reaches no parameter"}),
         (
             "Eigenvector",
             {
@@ -81,10 +82,16 @@ def test_a_fault_in_the_search_is_found(toy, capsys, fault, found):
 
 
 def test_a_value_that_counts_under_another_choice_only_is_no_fault(toy, capsys):
-    arguments = toy("space=conditional", "task._target_=tests.doctor.faults.Schedule")
+    arguments = toy("space=conditional", "task._target_=tests.doctor.faults.Conditional")
     row = doctor(capsys, arguments, only={"searched-values"})["searched-values"]
     assert row.verdict == "pass" and "2 paths; " in row.text
     assert "not to be seen in so short a trial: optimizer.plateau_factor" in row.text
+
+
+def test_steps_that_barely_move_the_network_are_found(toy, capsys):
+    rows = doctor(capsys, toy("optimizer.lr=1e-7"), only={"parameters-change", "overfits"})
+    assert "less than 1e-05" in rows["parameters-change"].text
+    assert "less than 5%" in rows["overfits"].text
 
 
 def test_a_step_that_is_skipped_now_and_then_is_found(toy, capsys):

@@ -28,3 +28,9 @@ def test_a_conjugated_truth_is_found(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ideal, "scenes", conjugated)
     rows = doctor(capsys, [*SMALL, f"data.uri={tmp_path / 'none'}"], only={"truth"})
     assert rows["truth"].verdict == "FAIL" and "nmse_pred: " in rows["truth"].text
+
+
+def test_a_weight_of_zero_is_tried_too(tmp_path, capsys):
+    """At 1 its term appears: the objective must not."""
+    rows = doctor(capsys, [*SMALL, f"data.uri={tmp_path / 'none'}"], only={"objective"})
+    assert "the same at two values of task.loss.nmse_pred, task.loss.nmse_blend" in rows["objective"].text
