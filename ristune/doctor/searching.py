@@ -13,8 +13,8 @@ from ristune.doctor.outcome import Fault, Outcome, attempt, failed, passed, skip
 from ristune.errors import InputError
 from ristune.sweep.space import Choices, Range, Scalar, Space, parse_space
 
-# Enough windows for a warm-up to differ, enough epochs for what happens between them.
-ROWS, VAL, BATCH, EPOCHS = 48, 16, 8, 2
+# Enough windows for a warm-up to differ; epochs are those of the short training.
+ROWS, VAL, BATCH = 48, 16, 8
 # How many times more than the same values again a change must be, where a device is not exact.
 NOISE = 10.0
 
@@ -144,11 +144,18 @@ def _tiny(bench: Bench, values: Mapping[str, Scalar]) -> dict[str, Any]:
         "data.train_limit": rows,
         "data.val_limit": min(VAL, untrained.val.rows),
         "training.batch_size": min(BATCH, max(2, rows // 4)),
-        "training.epochs": EPOCHS,
-        # A stage would replace what is searched.
-        "training.curriculum": [],
+        "training.curriculum": _unfiltered(bench.config.training.curriculum),
         "training.diagnostics": False,
     }
+
+
+def _unfiltered(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stages without their filters, which might leave none of so few samples."""
+    kept = []
+    for stage in stages:
+        values = {path: value for path, value in stage.get("set", {}).items() if path != "data.filter"}
+        kept.append({**stage, "set": values})
+    return kept
 
 
 def _rows_for(bench: Bench, path: str, ends: Sequence[Scalar]) -> dict[str, Any]:

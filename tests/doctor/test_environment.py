@@ -42,3 +42,13 @@ def test_a_gpu_that_torch_does_not_see_is_found(examined, monkeypatch, tmp_path)
     found = examined()
     assert found.verdict is Verdict.FAIL and "torch" in found.why and "training.device=cpu" in found.remedy
     assert examined("training.device=cpu").verdict is Verdict.PASS
+
+
+def test_a_gradient_that_is_not_finite_is_found(examined, monkeypatch):
+    class Root(torch.nn.Module):
+        def forward(self, x):
+            return (0 * x).sqrt()
+
+    monkeypatch.setattr(of.nn, "GELU", Root)
+    found = examined("training.device=cpu")
+    assert found.verdict is Verdict.FAIL and "a gradient of a tiny network is not finite" in found.why

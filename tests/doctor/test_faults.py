@@ -81,6 +81,12 @@ def test_a_fault_in_the_search_is_found(toy, capsys, fault, found):
         assert text in rows[name].text
 
 
+def test_a_searched_value_that_a_stage_replaces_from_the_first_epoch_on_is_found(toy, capsys):
+    stages = "training.curriculum=[{from: 1, set: {task.scale: 2.0}}]"
+    row = doctor(capsys, toy("space=scale", stages), only={"searched-values"})["searched-values"]
+    assert row.verdict == "FAIL" and "1 of 2 paths: task.scale: 0.5 and 2.0" in row.text
+
+
 def test_a_value_that_counts_under_another_choice_only_is_no_fault(toy, capsys):
     arguments = toy("space=conditional", "task._target_=tests.doctor.faults.Conditional")
     row = doctor(capsys, arguments, only={"searched-values"})["searched-values"]
