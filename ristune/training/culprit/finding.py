@@ -83,6 +83,7 @@ class Finding:
         where: `file.py:12 in loss: code`, the innermost line of the user's own source.
         detail: one sentence: what happened, with values.
         remedy: one sentence: what to do about it.
+        effect: whether a loss term or a gradient is not finite by it, as far as is known.
     """
 
     stage: str
@@ -93,6 +94,7 @@ class Finding:
     where: str | None
     detail: str
     remedy: str
+    effect: bool = True
 
 
 def checkable(leaf: object) -> bool:

@@ -1,6 +1,7 @@
 """The passes through a window that was not finite, and what they find, first cause first."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -71,4 +72,5 @@ def _investigate(
         sum_findings(total, scale, report)
     inputs, spectators = input_findings(task, batches, report)
     causes = inputs + sorted(report.causes.values(), key=lambda finding: _STAGES.index(finding.stage))
-    return causes + spectators + (list(report.notes.values()) if causes else [])
+    oddities = spectators + (list(report.notes.values()) if causes else [])
+    return causes + [replace(finding, effect=False) for finding in oddities]
