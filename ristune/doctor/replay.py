@@ -88,6 +88,6 @@ def describe(replayed: Replay) -> Iterator[str]:
     if not replayed.reproduced:
         yield ""
         yield (
-            "it does not reproduce: every loss term and gradient is finite here. Another device or version of "
-            "torch rounds otherwise; the window may have been at the edge of what its precision holds."
+            "it does not reproduce: every loss term and gradient is finite here. Another device or version "
+            "of torch rounds otherwise; the window may have been at the edge of what its precision holds."
         )
