@@ -158,11 +158,25 @@ def build_stages(config: Config, dataset: Dataset, task: Task, train: Stream) ->
     """
     stages = []
     for first, values in parse_curriculum(config.training.curriculum, config.training.epochs):
-        own = {path: value for path, value in values.items() if path.startswith("task.")}
+        own = task_values(values)
         staged = staged_task(config, dataset, task, own) if own else task
         samples = train.narrowed(values["data.filter"]) if "data.filter" in values else train
         stages.append(Stage(first, staged, samples))
     return stages
+
+
+def task_at(config: Config, dataset: Dataset, epoch: int) -> Task:
+    """The task of an epoch, from 1: that of the configuration, or of its curriculum's stage."""
+    task = build_task(config, dataset)
+    stages = parse_curriculum(config.training.curriculum, config.training.epochs)
+    begun = [values for first, values in stages if first <= epoch]
+    own = task_values(begun[-1]) if begun else {}
+    return staged_task(config, dataset, task, own) if own else task
+
+
+def task_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a stage's values those that make another task."""
+    return {path: value for path, value in values.items() if path.startswith("task.")}
 
 
 def staged_task(config: Config, dataset: Dataset, task: Task, values: Mapping[str, Any]) -> Task:

@@ -89,3 +89,13 @@ def test_the_first_fault_is_written_down_with_the_configuration(toy_dataset, tmp
     assert saved.state["config"] == config.resolved() and saved.state["failure"]["cause"] == record.cause
     batches, _ = dump.read_window(saved)
     assert set(batches[0]) == {"x", "target", "sample_id"} and len(batches[0]["x"]) == 64
+
+
+@pytest.mark.parametrize("average", ["none", "ema", "swa"])
+def test_the_averaged_weights_that_were_validated_are_the_ones_kept(toy_dataset, tmp_path, average):
+    config = composed(toy_dataset, f"training.average={average}", "training.swa_start=0", "optimizer.lr=0.01")
+    *_, last = prepare(config, print).run(tmp_path)
+    assert last.improved
+    fresh = prepare(composed(toy_dataset), print)
+    checkpoint.load(tmp_path / "best").load_into(fresh.task.network)
+    assert fresh.trainer.validate() == last.val

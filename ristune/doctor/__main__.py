@@ -1,5 +1,6 @@
 """Command: whether a training is sound, before hours are spent on it."""
 
+import argparse
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from ristune.doctor.check import Check, choose, examine
 from ristune.doctor.outcome import Fault, Outcome, Verdict, attempt
 from ristune.doctor.provenance import origins, render
 from ristune.doctor.registry import CHECKS
+from ristune.doctor.replay import describe, replay
 from ristune.errors import InputError
 from ristune.train import read_best
 from ristune.training.device import resolve_device
@@ -24,11 +26,14 @@ EXAMPLES = """\
   python -m ristune.doctor space=wide training.precision=bf16
   python -m ristune.doctor --only gradients --only loss-terms
   python -m ristune.doctor --from runs/NAME/best.yaml
+  python -m ristune.doctor --replay runs/NAME/diverged    # what made a training diverge
   python -m ristune.doctor task=mine space=mine --config-dir my_configs   # a task of your own"""
 PURPOSE = """\
 Check a training before hours are spent on it: data, learning, consistency, and what a search would do, on
 a few samples and in a few minutes. Prints a row for each check and, last, where each value of the
-configuration came from. Ends with status 0 if no check fails, 1 if one does."""
+configuration came from. Ends with status 0 if no check fails, 1 if one does.
+
+With --replay: run a window that was not finite again and name the operation that made it so; nothing else."""
 # Not a check: it passes no judgement.
 CONFIG = "config"
 PURPOSES = {check.name: check.purpose for check in CHECKS} | {
@@ -49,12 +54,17 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--only", action="append", default=[], metavar="CHECK", help="run this check; may be repeated"
     )
+    parser.add_argument(
+        "--replay", type=Path, metavar="DIR", help="name what was not finite: the `diverged` of a training"
+    )
     parser.add_argument("--list", action="store_true", help="name the checks, a line each, and exit")
     arguments = parser.parse_intermixed_args(argv)
     if arguments.list:
         width = max(map(len, PURPOSES))
         print("\n".join(f"{name:{width}}  {purpose}" for name, purpose in PURPOSES.items()))
         return cli.DONE
+    if arguments.replay is not None:
+        return _replay(arguments)
     chosen = choose(list(PURPOSES), arguments.only)
     more: list[str] = []
     if arguments.best is not None:
@@ -72,6 +82,21 @@ def _main(argv: Sequence[str]) -> int:
         for line in render(origins(config, more, arguments.best)):
             console.print(f"  {line}")
     return status
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    """Run a window that was not finite again; 0 if a cause was found."""
+    for name in ("best", "only", "config_dir"):
+        value = getattr(arguments, name)
+        if value:
+            option = "--from" if name == "best" else f"--{name.replace('_', '-')}"
+            rule = "it is of no effect beside --replay, which has its configuration from the folder"
+            raise InputError(option, value, rule, "leave out one of the two")
+    console = cli.console()
+    replayed = replay(arguments.replay, arguments.overrides, console.print)
+    for line in describe(replayed):
+        console.print(line)
+    return cli.DONE if replayed.reproduced else cli.FAILED
 
 
 def _examine_all(config: Config, checks: Sequence[Check], console: Console) -> int:

@@ -102,7 +102,7 @@ class GuardedStep:
     def begin(self) -> None:
         """Start a window: no gradients, and the buffers as they are now kept aside."""
         self._optimizer.zero_grad(set_to_none=True)
-        self._buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
+        self._buffers = {name: buffer.detach().clone() for name, buffer in self._network.named_buffers()}
 
     def backward(self, loss: Tensor, weight: float) -> None:
         """Differentiate one micro-batch's loss (a scalar, FP32), `weight` being its share of the window."""
@@ -129,7 +129,10 @@ class GuardedStep:
         self._scaler.update()
         with torch.no_grad():
             for name, buffer in self._network.named_buffers():
-                buffer.copy_(torch.where(skipped.bool(), self._buffers[name], buffer))
+                before = self._buffers.get(name)
+                # One that was made, or took another shape, in this window has nothing to go back to.
+                if before is not None and before.shape == buffer.shape:
+                    buffer.copy_(torch.where(skipped.bool(), before, buffer))
         flags = self._flags.pop(0)
         self._flags.append(flags)
         flags.copy_(torch.stack([skipped, finite_loss.float(), scale]), non_blocking=True)

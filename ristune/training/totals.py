@@ -82,7 +82,7 @@ class Totals:
     def inputs(self) -> dict[str, int]:
         """Batches with NaN or infinity by column, of the columns that had any."""
         counts = {name: int(count.item()) for name, count in self._inputs.items()}
-        return {name: count for name, count in counts.items() if count}
+        return {name: counts[name] for name in sorted(counts) if counts[name]}
 
     def values(self) -> dict[str, Any]:
         """What is on the host, plain values."""

@@ -113,3 +113,9 @@ def test_the_configuration_says_where_each_value_came_from(toy, tmp_path, capsys
 def test_what_the_trainer_can_do_passes(toy, capsys, more):
     rows = doctor(capsys, toy(*more), leave_out={"objective"})
     assert {name: row for name, row in rows.items() if row.verdict != "pass"} == {}
+
+
+@pytest.mark.parametrize("more", [("--only", "steps"), ("--from", "best.yaml")])
+def test_what_a_replay_has_no_use_for_is_refused(toy, tmp_path, capsys, more):
+    arguments = [text for text in toy() if text not in ("--config-dir", "tests/configs")]
+    assert f"{more[0]}: got" in refused(capsys, [*arguments, "--replay", str(tmp_path), *more])

@@ -155,3 +155,16 @@ def test_the_objective_does_not_move_with_the_weight_of_the_loss(make_trainer):
 def scaled(scale):
     torch.manual_seed(0)
     return ToyTask(width=8, scale=scale)
+
+
+def test_the_loss_runs_outside_autocast_in_full_precision(make_trainer):
+    seen = set()
+
+    class Spy(ToyTask):
+        def loss(self, output, batch):
+            product = batch["x"] @ batch["x"].T
+            seen.add((output.dtype, product.dtype, torch.is_autocast_enabled("cpu")))
+            return super().loss(output, batch)
+
+    list(make_trainer(Spy(width=8, scale=1.0), precision="bf16", epochs=1).fit())
+    assert seen == {(torch.float32, torch.float32, False)}

@@ -60,6 +60,19 @@ def test_parameters_change_in_every_epoch(make_trainer):
         before = after
 
 
+def test_parameters_change_with_every_window_not_once_an_epoch(make_trainer):
+    seen = []
+
+    class Spy(ToyTask):
+        def loss(self, output, batch):
+            seen.append(torch.cat([p.detach().flatten() for p in self.network.parameters()]))
+            return super().loss(output, batch)
+
+    (record,) = make_trainer(Spy(width=8, scale=1.0), epochs=1).fit()
+    assert record.steps == len(seen) == 5
+    assert all(not torch.equal(a, b) for a, b in zip(seen, seen[1:], strict=False))
+
+
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
 def test_a_skipped_window_moves_neither_weights_nor_moments_nor_the_schedule(make_trainer, poison):
     poisoned = list(make_trainer(PoisonedTask(range(5, 10), poison), max_skips=99).fit())
