@@ -13,6 +13,7 @@ COMMANDS = {
     ),
     "train": Command("ristune.train", "run one trial, on one GPU or the CPU"),
     "sweep": Command("ristune.sweep.__main__", "search: many trials on this machine or a cluster"),
+    "doctor": Command("ristune.doctor.__main__", "check a training in a few minutes before it takes hours"),
     "evaluate": Command("ristune.evaluate", "measure a checkpoint on a dataset's test split"),
 }
 

@@ -25,6 +25,9 @@ ROOMS = {
     "simulate": {"cli", "config", "data", "meter", "overrides", "parallel", "storage"},
     "train": {"cli", "config", "simulate", "stopping", "tracking", "training", "trial"},
     "evaluate": {"cli", "config", "data", "overrides", "training", "trial"},
+    "doctor": {
+        *("cli", "config", "data", "simulate", "storage", "sweep", "train", "training", "trial"),
+    },
     "dataset": {
         *("cli", "config", "data", "dispatch", "meter", "overrides", "storage", "training", "trial"),
     },

@@ -63,6 +63,9 @@ class ToyTask:
     def loss(self, output: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"squared": self.scale * (output - batch["target"]).square().mean()}
 
+    def truth(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return batch["target"].clone(), batch
+
     def metrics(self, output: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.fail:
             raise RuntimeError("planted failure")

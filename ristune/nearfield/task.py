@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ristune.errors import InputError
-from ristune.nearfield import checking, evaluation, picture
+from ristune.nearfield import checking, evaluation, ideal, picture
 from ristune.nearfield.channel import PER_SAMPLE, PHASES, code_values
 from ristune.nearfield.covariance import (
     Moments,
@@ -162,6 +162,11 @@ class NearFieldTask:
     def loss(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Weighted covariance errors of the network's logits, [B, G + 1]."""
         return loss_terms(self._moments(prediction(output), batch), self.weights, self.beta)
+
+    def truth(self, batch: Batch) -> tuple[Tensor, Batch]:
+        """Logits that are exactly right for scenes made up on the grid; see `ristune.nearfield.ideal`."""
+        self._to(batch["y"].device)
+        return ideal.scenes(batch, self.prepare(batch), self.grid)
 
     def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         """NMSE of R_pred and R_blend, and of R_samp, R = I and the best constant beside them; [B] each."""

@@ -55,6 +55,23 @@ class Attaches(Protocol):
 
 
 @runtime_checkable
+class KnowsTruth(Protocol):
+    """Optional hook of a task: an output that is exactly right (`python -m ristune.doctor`)."""
+
+    def truth(self, batch: Batch) -> tuple[Output, Batch]:
+        """Say what the network should have said, so that the loss is known to be minimal there.
+
+        Args:
+            batch: columns of the dataset, on the device.
+
+        Returns:
+            An output of the network's form, and a prepared batch for which it is exactly right: that of the
+            columns, or one made up where no output is right for them.
+        """
+        ...
+
+
+@runtime_checkable
 class ChecksSamples(Protocol):
     """Optional hook of a task: it holds samples against what it knows of them (`dataset verify`)."""
 

@@ -1,10 +1,9 @@
-"""Toy tasks, and data, that are not finite in ways that are hard to see."""
+"""Toy tasks that are not finite in ways that are hard to see."""
 
-import numpy as np
 import torch
 from torch import nn
 
-from tests.toy import ToySimulator, ToyTask
+from tests.toy import ToyTask
 
 
 class Eigenvectors(ToyTask):
@@ -46,13 +45,3 @@ class Overflow(ToyTask):
         super().__init__(width, scale, explode, fail)
         self.network.layers.insert(2, Gain())
         nn.init.constant_(self.network.layers[0].bias, 2.0)
-
-
-class HoledSimulator(ToySimulator):
-    """A dataset with NaN in some samples."""
-
-    def draw(self, rows, rng):
-        drawn = super().draw(rows, rng)
-        x = drawn["x"].copy()
-        x[::7, 1] = np.nan
-        return {**drawn, "x": x}
