@@ -61,8 +61,7 @@ def saved_loaded(bench: Bench) -> Outcome:
     with torch.no_grad():
         for batch in trial.val.epoch(0):
             output, prepared = forward(trial.task, batch, trial.trainer.precision, bench.device)
-            values = trial.task.metrics(output, prepared)
-            means.add(values, len(next(iter(values.values()))))
+            means.add(trial.task.metrics(output, prepared))
     return _judge(best[-1].val, means.result())
 
 

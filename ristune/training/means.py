@@ -6,24 +6,19 @@ from torch import Tensor
 
 
 class Means:
-    """Sample-weighted means by name, summed in FP64 on the device without a host synchronisation.
-
-    Attributes:
-        sums: by name, FP64 scalars on the device.
-        samples: how many.
-    """
+    """Sample-weighted means by name, summed in FP64 on the device without a host synchronisation."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.samples = 0
+        self._sums: dict[str, Tensor] = {}
+        self._samples = 0
 
-    def add(self, values: Mapping[str, Tensor], samples: int) -> None:
-        """Add values that are means over `samples` samples, or one value a sample, [B]."""
-        self.samples += samples
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add a batch's values, one a sample, [B] each."""
+        self._samples += len(next(iter(values.values())))
         for name, value in values.items():
-            weighted = value.detach().double().mean() * samples
-            self.sums[name] = self.sums[name] + weighted if name in self.sums else weighted
+            total = value.detach().double().sum()
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def result(self) -> dict[str, float]:
         """The means, as host numbers."""
-        return {name: (total / self.samples).item() for name, total in self.sums.items()}
+        return {name: (total / self._samples).item() for name, total in self._sums.items()}

@@ -1,5 +1,6 @@
 """The state of every generator a task may draw from, taken and given back."""
 
+import ctypes
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+# Of the Mersenne twister: 624 words and a position.
+NUMPY_BYTES = 625 * 4
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,29 @@ class RandomState:
             cpu=tensors["torch"],
             cuda=tensors.get("cuda"),
         )
+
+
+class Generators:
+    """Captures the generators again and again, cheaply: those of a training, before each window.
+
+    Args:
+        device: where the network draws.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._words = b""
+        self._numpy: dict[str, Any] = {}
+
+    def capture(self) -> RandomState:
+        """As `RandomState.capture`; numpy's state, which takes 30 microseconds, only if it was drawn from."""
+        state = np.random.get_bit_generator().ctypes.state_address  # type: ignore[attr-defined]
+        words = ctypes.string_at(state, NUMPY_BYTES)
+        # A normal deviate that numpy keeps for the next call is drawn without a trace in its words.
+        if words != self._words or self._numpy["has_gauss"]:
+            self._words, self._numpy = words, dict(np.random.get_state(legacy=False))
+        cuda = torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
+        return RandomState(random.getstate(), self._numpy, torch.get_rng_state(), cuda)
 
 
 def seed_process(seed: int) -> None:

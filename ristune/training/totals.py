@@ -1,4 +1,4 @@
-"""What one epoch of training sums up, on the device, until its record reads it."""
+"""What one epoch of training sums up, until its record reads it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ristune.training.diagnostics import Watch
-from ristune.training.means import Means
-from ristune.training.step import Attempt
+from ristune.training.step import StepResult
 from ristune.training.task import Batch
+
+KEPT = ("samples", "steps", "norm", "clips", "failed", "cause", "waiting", "seconds")
 
 
 class Totals:
@@ -19,43 +20,44 @@ class Totals:
     Args:
         clip_norm: gradients of a larger norm were clipped.
         watch: of the parameters, by group; None without diagnostics.
-        device: where sums lie.
 
     Attributes:
-        means: of the loss and its terms.
         watch: as given.
+        samples: seen.
+        sums: of the loss and its terms, by name, weighted by samples.
         steps: taken.
+        norm: summed over the steps taken.
+        clips: steps taken whose gradient was clipped.
         failed: windows skipped for a fault, not for a scaler that was still finding its scale.
         cause: of the last window that was skipped.
         waiting: seconds waited for data.
         seconds: of training.
     """
 
-    def __init__(self, clip_norm: float, watch: Watch | None, device: torch.device) -> None:
-        self.means = Means()
+    def __init__(self, clip_norm: float, watch: Watch | None) -> None:
         self.watch = watch
-        self.steps = self.failed = 0
+        self.samples = self.steps = self.clips = self.failed = 0
+        self.sums: dict[str, float] = {}
+        self.norm = self.waiting = self.seconds = 0.0
         self.cause = ""
-        self.waiting = self.seconds = 0.0
         self._clip_norm = clip_norm
-        self._norm = torch.zeros((), dtype=torch.float64, device=device)
-        self._clipped = torch.zeros((), device=device)
         self._inputs: dict[str, Tensor] = {}
 
-    def add(self, attempt: Attempt, losses: Sequence[Tensor], sizes: Sequence[int]) -> None:
-        """Take a window whose update is under way.
+    def add(self, result: StepResult, sizes: Sequence[int]) -> None:
+        """Take what became of a window.
 
         Args:
-            attempt: the window's.
-            losses: of its micro-batches, scalars.
-            sizes: their samples.
+            result: the window's.
+            sizes: samples of its micro-batches.
         """
-        for terms, loss, size in zip(attempt.terms, losses, sizes, strict=True):
-            self.means.add({**terms, "loss": loss}, size)
-        self._norm += torch.where(attempt.skipped.bool(), 0.0, attempt.norm)
-        self._clipped += torch.where(attempt.skipped.bool(), 0.0, attempt.norm > self._clip_norm)
-        if self.watch is not None:
-            self.watch.add(attempt)
+        for terms, size in zip(result.losses, sizes, strict=True):
+            self.samples += size
+            for name, value in terms.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value * size
+        if result.taken:
+            self.steps += 1
+            self.norm += result.norm
+            self.clips += result.norm > self._clip_norm
 
     def check_inputs(self, batch: Batch) -> None:
         """Look for NaN and infinity in a batch's columns, without waiting for the device."""
@@ -69,14 +71,19 @@ class Totals:
             self._inputs[name] = self._inputs[name] + bad if name in self._inputs else bad
 
     @property
+    def means(self) -> dict[str, float]:
+        """Sample-weighted means of the loss and its terms."""
+        return {name: total / self.samples for name, total in self.sums.items()}
+
+    @property
     def grad_norm(self) -> float:
         """Mean over the steps taken, NaN if there was none."""
-        return self._norm.item() / self.steps if self.steps else math.nan
+        return self.norm / self.steps if self.steps else math.nan
 
     @property
     def clipped(self) -> float:
         """Share of the steps taken that were clipped, NaN if there was none."""
-        return self._clipped.item() / self.steps if self.steps else math.nan
+        return self.clips / self.steps if self.steps else math.nan
 
     @property
     def inputs(self) -> dict[str, int]:
@@ -85,31 +92,25 @@ class Totals:
         return {name: counts[name] for name in sorted(counts) if counts[name]}
 
     def values(self) -> dict[str, Any]:
-        """What is on the host, plain values."""
-        kept = ("steps", "failed", "cause", "waiting", "seconds")
-        names = list(self.means.sums)
-        return {"samples": self.means.samples, "means": names, **{name: getattr(self, name) for name in kept}}
+        """What is on the host, plain values; JSON has no NaN, and a float's text is exact."""
+        sums = {name: repr(total) for name, total in self.sums.items()}
+        return {**{name: getattr(self, name) for name in KEPT}, "sums": sums}
 
     def tensors(self) -> dict[str, Tensor]:
         """What is on the device."""
-        tensors = {"norm": self._norm, "clipped": self._clipped}
-        tensors |= {f"mean/{name}": total for name, total in self.means.sums.items()}
-        tensors |= {f"input/{name}": count for name, count in self._inputs.items()}
+        tensors = {f"input/{name}": count for name, count in self._inputs.items()}
         if self.watch is not None:
             tensors |= {"watch_norms": self.watch.norms, "watch_touched": self.watch.touched}
         return tensors
 
     def load(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> None:
         """Go on from `values` and `tensors`."""
-        there = {name: tensor.to(device) for name, tensor in tensors.items()}
-        self.means.samples = values["samples"]
-        for name in ("steps", "failed", "cause", "waiting", "seconds"):
+        for name in KEPT:
             setattr(self, name, values[name])
-        self._norm, self._clipped = there.pop("norm"), there.pop("clipped")
+        self.sums = {name: float(total) for name, total in values["sums"].items()}
+        there = {name: tensor.to(device) for name, tensor in tensors.items()}
         if self.watch is not None:
-            self.watch.norms, self.watch.touched = there.pop("watch_norms"), there.pop("watch_touched")
-        # In the order in which they were: a file of tensors keeps none.
-        self.means.sums = {name: there[f"mean/{name}"] for name in values["means"]}
+            self.watch.norms, self.watch.touched = there["watch_norms"], there["watch_touched"]
         self._inputs = {k.removeprefix("input/"): v for k, v in there.items() if k.startswith("input/")}
 
 

@@ -204,7 +204,7 @@ class Trainer:
             self._scaler.load_state_dict(values["scaler"])
         self._average.load(parts.get("average", {}))
         self._totals = self._new_totals()
-        self._totals.load(values["totals"], parts["totals"], self._device)
+        self._totals.load(values["totals"], parts.get("totals", {}), self._device)
         self._random = RandomState.from_tensors(parts["random"])
 
     def _epoch(self, watcher: Watcher, started: float) -> Record | None:
@@ -236,7 +236,7 @@ class Trainer:
         for batch in self._val.epoch(0):
             output, values = self._measure(batch)
             rows = len(next(iter(values.values())))
-            means.add(values, rows)
+            means.add(values)
             if spread is not None:
                 spread.add(output, rows)
         return means.result()
@@ -250,7 +250,7 @@ class Trainer:
     def _new_totals(self) -> Totals:
         network = self.task.network
         watch = Watch(network, self._groups, self._device) if self._config.diagnostics else None
-        return Totals(self._config.clip_norm, watch, self._device)
+        return Totals(self._config.clip_norm, watch)
 
     def _release(self) -> None:
         """Give back what a trial that ran out of memory holds: the process may run another."""
@@ -279,7 +279,7 @@ class Trainer:
             skipped=progress.skipped,
             cause=totals.cause,
             lr=self.optimizer.param_groups[0]["lr"],
-            train=totals.means.result(),
+            train=totals.means,
             val=val,
             value=value if math.isfinite(value) else None,
             objective=self._objective.reported,
@@ -289,7 +289,7 @@ class Trainer:
             inputs=totals.inputs,
             seconds=time.perf_counter() - started,
             waiting=totals.waiting,
-            samples_per_second=totals.means.samples / seconds if seconds else 0.0,
+            samples_per_second=totals.samples / seconds if seconds else 0.0,
             peak_memory=torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0,
             status=status,
             reason=reason,

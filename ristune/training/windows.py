@@ -13,7 +13,7 @@ from ristune.training.config import TrainingConfig
 from ristune.training.curriculum import Stage
 from ristune.training.forward import forward, total_loss
 from ristune.training.memory import out_of_memory
-from ristune.training.rng import RandomState
+from ristune.training.rng import Generators, RandomState
 from ristune.training.step import Attempt, GuardedStep, StepResult
 from ristune.training.task import Batch
 from ristune.training.totals import Totals, bad_columns
@@ -123,7 +123,8 @@ class WindowLoop:
                 if totals.watch is not None and window.last:
                     totals.watch.keep_weights()
                 attempt = self._step.update(losses, terms)
-                totals.add(attempt, losses, window.sizes)
+                if totals.watch is not None:
+                    totals.watch.add(attempt)
                 under_way = attempt, window
                 # At its last window an epoch goes on to its validation.
                 paused = not window.last and watcher.pause()
@@ -136,13 +137,14 @@ class WindowLoop:
 
     def _windows(self, stage: Stage, totals: Totals) -> Generator[Window, None, None]:
         left = len(stage.train) - self._progress.done
+        generators = Generators(self._device)
         with closing(stage.train.epoch(self._progress.epoch, self._progress.done)) as batches:
             while left > 0:
                 waiting = time.perf_counter()
                 taken = list(islice(batches, self._config.accumulate))
                 totals.waiting += time.perf_counter() - waiting
                 left -= len(taken)
-                yield Window(taken, RandomState.capture(self._device), left <= 0)
+                yield Window(taken, generators.capture(), left <= 0)
 
     def _differentiate(
         self, stage: Stage, window: Window, totals: Totals
@@ -173,12 +175,12 @@ class WindowLoop:
         """Count a window; why the training has diverged with it, empty if it has not."""
         progress, config = self._progress, self._config
         result = self._step.settle(attempt)
+        totals.add(result, window.sizes)
         progress.batches += len(window.batches)
         progress.done += len(window.batches)
         if result.taken:
             progress.steps += 1
             progress.in_a_row = 0
-            totals.steps += 1
             return ""
         progress.skipped += 1
         totals.cause = ", ".join(filter(None, [bad_columns(window.batches), result.reason]))

@@ -68,10 +68,11 @@ both = pytest.mark.parametrize("fused", [True, False])
 def test_a_finite_step_is_clipped_to_the_norm_and_reports_the_norm_before(fused):
     made = Made(fused, clip_norm=1.0)
     attempt = made.window(linear)
-    assert attempt.norm.item() == pytest.approx(5.0) and attempt.names == ("head.weight",)
+    assert attempt.names == ("head.weight",) and attempt.norms.tolist() == pytest.approx([5.0])
     gradient = made.network["head"].weight.grad
     assert gradient.flatten().tolist() == pytest.approx([0.6, 0.8], rel=1e-5)
-    assert made.step.settle(attempt).taken
+    result = made.step.settle(attempt)
+    assert result.taken and result.norm == pytest.approx(5.0)
 
 
 @both
@@ -158,5 +159,10 @@ def test_a_scaler_that_is_still_too_large_calibrates_and_is_told_from_a_fault():
 
 def test_gradients_are_unscaled_before_they_are_clipped():
     made = Made(scale=1024.0, clip_norm=1.0)
-    attempt = made.window(linear)
-    assert attempt.norm.item() == pytest.approx(5.0)
+    assert made.step.settle(made.window(linear)).norm == pytest.approx(5.0)
+
+
+def test_losses_and_terms_of_each_micro_batch_reach_the_host_with_the_flag():
+    made = Made()
+    result = made.step.settle(made.window(linear, lambda weight: linear(weight) + 2))
+    assert result.losses == [{"term": 0.0, "loss": 0.0}, {"term": 2.0, "loss": 2.0}]
