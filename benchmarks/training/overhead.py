@@ -4,10 +4,11 @@
 
 Both start from the same configuration and seed, and take the same batches from memory. The bare loop is what
 one writes by hand: it guards nothing, records nothing, and reads nothing back from the device before an
-epoch's validation is over (but for what torch's own gradient scaler reads in FP16). They run in turns, bare
-first; the first epoch of each is not timed, validation is part of the time. The ratio is of seconds: 1.05
-says that the trainer takes 5 % longer. Its range is over the rounds; where that is wide the machine was not
-quiet, and the ratio says little. The objective at the end is printed to show that both did the same work.
+epoch's validation is over (but for what torch's own gradient scaler reads in FP16). They run in turns, epoch
+by epoch, so that a machine that grows slower does so for both; who goes first changes with the round. The
+first epoch of each is not timed, validation is part of the time. The ratio is of seconds: 1.05 says that the
+trainer takes 5 % longer. Where the quartiles of the pairs are far apart the machine was not quiet, and the
+ratio says little. The objective at the end is printed to show that both did the same work.
 
 `--syncs` counts instead, on a GPU, what makes the host wait for the device in the training part of the second
 epoch. An `aten::item` of a number that lies on the host, such as an optimizer's count of steps, waits for
@@ -116,34 +117,45 @@ def ready(config: Config) -> Trial:
     return trial
 
 
-def timed(config: Config, name: str) -> tuple[float, float]:
-    """Seconds of all epochs but the first, and the objective on validation after the last."""
-    epochs = LOOPS[name](ready(config))
-    next(epochs)
-    started = time.perf_counter()
-    # The means were read from the device, so that it has finished.
-    *_, last = epochs
-    return time.perf_counter() - started, last[config.training.objective]
+def side_by_side(config: Config, swapped: bool) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of each epoch but the first by loop, and the objective on validation after the last.
+
+    Args:
+        config: of both.
+        swapped: whether the trainer goes first.
+    """
+    names = list(LOOPS)[:: -1 if swapped else 1]
+    loops = {name: LOOPS[name](ready(config)) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    ends: dict[str, float] = {}
+    for _ in range(config.training.epochs):
+        for name, epochs in loops.items():
+            started = time.perf_counter()
+            # The means are read from the device, so that it has finished.
+            ends[name] = next(epochs)[config.training.objective]
+            seconds[name].append(time.perf_counter() - started)
+    return {name: taken[1:] for name, taken in seconds.items()}, ends
 
 
 def compare(config: Config, rounds: int) -> None:
-    """Time both loops in turns and print what came of it."""
-    seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
-    ends: dict[str, float] = {}
+    """Time both loops in turns, epoch by epoch, and print what came of it."""
+    ratios: list[float] = []
+    totals = dict.fromkeys(LOOPS, 0.0)
     for number in range(1, rounds + 1):
-        for name in LOOPS:
-            taken, ends[name] = timed(config, name)
-            seconds[name].append(taken)
-        line = ", ".join(f"{name} {taken[-1]:.3f} s" for name, taken in seconds.items())
-        print(
-            f"  round {number}: {line}, ratio {seconds['trainer'][-1] / seconds['bare'][-1]:.3f}", flush=True
-        )
-    ratios = [ours / plain for ours, plain in zip(seconds["trainer"], seconds["bare"], strict=True)]
-    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-    steps = (config.training.epochs - 1) * len(ready(config).train)
-    rates = ", ".join(f"{name} {steps / median:.1f} steps/s" for name, median in medians.items())
-    ratio = medians["trainer"] / medians["bare"]
-    print(f"  ratio of medians {ratio:.3f} (rounds: {min(ratios):.3f} to {max(ratios):.3f}); {rates}")
+        seconds, ends = side_by_side(config, swapped=number % 2 == 0)
+        ratios += [ours / plain for ours, plain in zip(seconds["trainer"], seconds["bare"], strict=True)]
+        line = ", ".join(f"{name} {sum(taken):.3f} s" for name, taken in sorted(seconds.items()))
+        ratio = sum(seconds["trainer"]) / sum(seconds["bare"])
+        print(f"  round {number}: {line}, ratio {ratio:.3f}", flush=True)
+        for name, taken in seconds.items():
+            totals[name] += sum(taken)
+    steps = rounds * (config.training.epochs - 1) * len(ready(config).train)
+    rates = ", ".join(f"{name} {steps / total:.1f} steps/s" for name, total in totals.items())
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(
+        f"  median ratio of {len(ratios)} pairs of epochs {middle:.3f} (quartiles {low:.3f}, {high:.3f}), "
+        f"of sums {totals['trainer'] / totals['bare']:.3f}; {rates}"
+    )
     figures = ", ".join(f"{name} {value:.9g}" for name, value in ends.items())
     apart = abs(ends["trainer"] - ends["bare"]) / abs(ends["bare"])
     print(f"  {config.training.objective} after the last epoch: {figures}, apart by a share of {apart:.1e}")
@@ -223,8 +235,8 @@ def _main(argv: Sequence[str]) -> int:
         for name in arguments.tasks:
             places = [f"data.uri={folder}/{name}", f"data.cache={folder}/cache"]
             config = compose([*TASKS[name], *places, *asked, *arguments.overrides], [CONFIGS])
-            if config.training.epochs < 2:
-                parser.error(f"--epochs {config.training.epochs}: at least 2, for the first is not timed")
+            if config.training.epochs < 3:
+                parser.error(f"--epochs {config.training.epochs}: at least 3, for the first is not timed")
             ensure_dataset(config, cli.console())
             print(describe(name, ready(config)), flush=True)
             if arguments.syncs:
