@@ -21,7 +21,7 @@ from yaml import YAMLError
 import ristune
 from ristune.data.config import DataConfig
 from ristune.errors import InputError, require
-from ristune.overrides import check_value, literal, spell
+from ristune.overrides import check_value, literal, put, spell
 from ristune.tracking import TrackingConfig
 from ristune.training.config import OptimizerConfig, TrainingConfig
 
@@ -141,10 +141,19 @@ def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
         choices = [o for o in parsed if _is_choice(o)]
         base = _hydra([*path, *(o.input_line or "" for o in choices)])
         known = cast(dict[str, Any], OmegaConf.to_container(base, resolve=False))
-        for override in parsed:
-            if not _is_choice(override):
-                check_value(known, override.key_or_group, override.value())
-        node = _hydra([*path, *overrides])
+        spelled: dict[str, str] = {}
+        for number, (text, override) in enumerate(zip(overrides, parsed, strict=True)):
+            name = override.key_or_group
+            if not _is_choice(override) and (
+                check_value(known, name, override.value()) == {} or name in spelled
+            ):
+                # A mapping that is empty by default takes any names, which Hydra calls adding; the last one
+                # wins, as with all values, where Hydra would merge them.
+                spelled[name] = f"++{text}"
+                put(known, name, override.value())
+            else:
+                spelled[str(number)] = text
+        node = _hydra([*path, *spelled.values()])
     return _typed(node, tuple(overrides), tuple(directories))
 
 

@@ -13,8 +13,11 @@ _URI_WITH_SETTINGS = re.compile(r"[a-z][a-z0-9+.-]*://[^'\"\\?]*\?[^'\"\\]*", re
 _BARE_TEXT = re.compile(r"(?!(?:null|true|false|nan|inf)$)(?:[A-Za-z_]|\.{0,2}/)[\w./-]*", re.IGNORECASE)
 
 
-def check_value(known: Mapping[str, Any], path: str, value: Any) -> None:
+def check_value(known: Mapping[str, Any], path: str, value: Any) -> Any:
     """Refuse a path that is not in the configuration, and a value of another kind than the one there.
+
+    Returns:
+        The value there.
 
     Raises:
         InputError: naming the nearest known path, or the kind wanted.
@@ -34,6 +37,16 @@ def check_value(known: Mapping[str, Any], path: str, value: Any) -> None:
         raise InputError(
             path, value, f"it must be of the kind {wanted}, as {default!r} is", "give such a value"
         )
+    return default
+
+
+def put(known: Mapping[str, Any], path: str, value: Any) -> None:
+    """Set a value by its path, in place; the path is there."""
+    *parents, name = path.split(".")
+    node: Any = known
+    for parent in parents:
+        node = node[parent]
+    node[name] = value
 
 
 def _paths(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

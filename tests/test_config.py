@@ -213,3 +213,24 @@ def test_a_value_has_its_default_in_the_yaml_and_nowhere_else():
     }
     assert found == set()
     assert len(list(signatures())) > 10
+
+
+def test_a_mapping_that_is_empty_by_default_takes_any_names_and_the_last_one_wins():
+    filters = ["data.filter={snr_db: [10, null]}", "data.filter={num_sources: [1, 2]}"]
+    config = compose([filters[0]])
+    assert config.data.filter == {"snr_db": [10, None]}
+    assert compose(filters).data.filter == {"num_sources": [1, 2]}
+    assert compose(config.overrides).data.filter == {"snr_db": [10, None]}
+    assert restore(config.source, [], ()).data.filter == {"snr_db": [10, None]}
+    assert compose(["data.filter={}"]).data.filter == {}
+    groups = compose(["optimizer.groups={heads: {match: ['leave.*'], lr: 0.1}}"]).optimizer.groups
+    assert groups == {"heads": {"match": ["leave.*"], "lr": 0.1}}
+    with pytest.raises(InputError, match="data.filter: got 3; it must be of the kind mapping"):
+        compose(["data.filter=3"])
+
+
+def test_a_group_that_the_command_line_makes_can_be_searched():
+    config = compose(["optimizer.groups={heads: {match: ['leave.*'], lr: 0.1}}"])
+    changed = config.with_values({"optimizer.groups.heads.lr": 0.5})
+    assert changed.optimizer.groups["heads"]["lr"] == 0.5
+    assert compose(changed.overrides).optimizer.groups["heads"]["lr"] == 0.5
