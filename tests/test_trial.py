@@ -3,7 +3,7 @@ import torch
 
 from ristune.config import compose
 from ristune.errors import InputError
-from ristune.training import checkpoint, dump
+from ristune.training import checkpoint, dump, resume
 from ristune.trial import finite, prepare
 from tests.conftest import TOY
 
@@ -99,3 +99,13 @@ def test_the_averaged_weights_that_were_validated_are_the_ones_kept(toy_dataset,
     fresh = prepare(composed(toy_dataset), print)
     checkpoint.load(tmp_path / "best").load_into(fresh.task.network)
     assert fresh.trainer.validate() == last.val
+
+
+def test_a_trial_that_is_asked_to_stop_keeps_the_window_it_has_just_trained(toy_dataset, tmp_path):
+    config = composed(toy_dataset, "training.batch_size=16", "training.epochs=3")
+    asked = iter([False] * 11 + [True] * 9)
+    trial = prepare(config, print)
+    records = list(trial.run(tmp_path, resumable=True, stopping=lambda: next(asked)))
+    assert len(records) == 1 and trial.trainer.interrupted
+    progress = resume.newest(tmp_path, print).state["training"]["progress"]
+    assert (progress["epoch"], progress["done"], progress["batches"]) == (2, 4, 12)
