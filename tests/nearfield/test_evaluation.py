@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ristune.nearfield.evaluation import Search
 from ristune.training.forward import forward
 from tests.nearfield.conftest import Drawn, make_task, scene_sampler, simulator
 
@@ -56,3 +57,15 @@ def test_a_dead_network_localises_as_the_sample_covariance_does(drawn):
 def test_coherent_sources_are_said_to_be_beyond_music():
     tables, _, _ = tables_of(Drawn(simulator(scene_sampler(source_model="static"))))
     assert "coherent sources: R has rank 1" in list(tables)[2]
+
+
+def test_nothing_but_the_oracle_is_told_the_truth(drawn):
+    """An earlier ceiling fell back to the ground truth where its search failed."""
+    _, task, predict = tables_of(drawn)
+    output, prepared = predict({name: column[:12] for name, column in drawn.batch.items()})
+    elsewhere = {**prepared, "factor": prepared["factor"].roll(1, 0)}
+    for name in ("azimuth", "elevation", "range", "power"):
+        elsewhere[name] = prepared[name].roll(1, 0)
+    told, others = Search(task).locate(output, prepared), Search(task).locate(output, elsewhere)
+    moved = {name for name in told if not torch.equal(told[name].points, others[name].points)}
+    assert moved == {"ORACLE R_true"}
