@@ -28,7 +28,9 @@ def asked_to_stop(message: str) -> Iterator[Callable[[], bool]]:
         # A print could be re-entered by the second signal.
         os.write(sys.stderr.fileno(), f"\n{message} (Ctrl-C again to stop at once)\n".encode())
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    # What is ignored stays so: nohup means that a training outlives its terminal.
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield lambda: asked
     finally:

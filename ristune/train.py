@@ -3,10 +3,12 @@
 import argparse
 import json
 import math
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -20,6 +22,7 @@ from ristune.simulate import ensure_dataset
 from ristune.stopping import asked_to_stop
 from ristune.tracking import track
 from ristune.training import dump, resume
+from ristune.training.memory import out_of_memory
 from ristune.training.record import Record, Status
 from ristune.training.trainer import Trainer
 from ristune.trial import Trial, finite, prepare
@@ -91,7 +94,12 @@ def _main(argv: Sequence[str]) -> int:
     console = cli.console()
     ensure_dataset(config, console)
     trial = prepare(config, console.print)
-    trial.trainer.check_objective()
+    try:
+        trial.trainer.check_objective()
+    except (RuntimeError, MemoryError) as error:
+        # The training itself says so, in its record.
+        if not out_of_memory(error):
+            raise
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(cli.show(config.resolved()))
     _introduce(trial, out, console)
@@ -110,11 +118,12 @@ def _resume(arguments: argparse.Namespace) -> int:
         if not override.startswith(RESUMABLE):
             rule = f"a resumed training may be given another {', '.join(RESUMABLE)} and no more"
             raise InputError("override", override, rule, "start anew, without --resume")
-    if (out / SUMMARY).exists() and not (out / resume.FOLDER).exists():
+    if _status(out) == Status.COMPLETE:
         rule = "this training is complete, there is nothing to go on with"
         raise InputError("--resume", str(out), rule, "train anew for longer with --out")
     saved = resume.newest(out, console.print)
     config = restore(saved.state["source"], arguments.overrides, saved.state["config_dirs"])
+    config = replace(config, overrides=(*saved.state["overrides"], *config.overrides))
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
@@ -143,7 +152,15 @@ def _keep_records(path: Path, before: int) -> None:
             break
         if record["epoch"] < before:
             kept.append(line + "\n")
-    path.write_text("".join(kept))
+    new = path.with_suffix(".new")
+    new.write_text("".join(kept))
+    os.replace(new, path)
+
+
+def _status(out: Path) -> str:
+    """How the training in a folder ended; empty if it has not."""
+    path = out / SUMMARY
+    return str(json.loads(path.read_text())["status"]) if path.exists() else ""
 
 
 def _introduce(trial: Trial, out: Path, console: Console) -> None:
@@ -178,6 +195,8 @@ def _train(trial: Trial, out: Path, console: Console) -> int:
             row = finite(record.flat())
             records.write(json.dumps(row, allow_nan=False) + "\n")
             records.flush()
+            # A state that is kept must not be newer than its records.
+            os.fsync(records.fileno())
             run.log(row, step=record.epoch)
             if first:
                 console.print(_header(record))
@@ -191,6 +210,8 @@ def _train(trial: Trial, out: Path, console: Console) -> int:
         return cli.INTERRUPTED
     summary = {**finite(record.flat()), "seconds": time.monotonic() - started}
     (out / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    if record.status is Status.COMPLETE:
+        resume.drop(out)
     if record.status is not Status.COMPLETE:
         console.print(f"{record.status}: {record.reason}")
     console.print(_kept(record, out))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 import torch
+from torch import nn
 
 import ristune
 from ristune.config import Config, build
@@ -69,8 +70,6 @@ class Trial:
                 # After the record was taken: one that is lost is made again, never left out.
                 if record.status is Status.RUNNING:
                     kept.keep()
-                if record.status is Status.COMPLETE and directory is not None:
-                    resume.drop(directory)
                 if record.status is not Status.RUNNING or stopping():
                     return
             if not self.trainer.interrupted:
@@ -192,11 +191,7 @@ def staged_task(config: Config, dataset: Dataset, task: Task, values: Mapping[st
         InputError: if they would make another network.
     """
     staged = build_task(config.with_values(values), dataset)
-    shapes = [
-        {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        for network in (task.network, staged.network)
-    ]
-    if shapes[0] != shapes[1]:
+    if describe_network(task.network) != describe_network(staged.network):
         raise InputError(
             "training.curriculum",
             dict(values),
@@ -205,6 +200,15 @@ def staged_task(config: Config, dataset: Dataset, task: Task, values: Mapping[st
         )
     staged.network = task.network
     return staged
+
+
+def describe_network(network: nn.Module) -> dict[str, Any]:
+    """What makes a network but for its weights: shapes, modules, and the plain values that these hold."""
+    shapes: dict[str, Any] = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    for name, module in network.named_modules():
+        held = {k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str | tuple)}
+        shapes[f"module {name}"] = type(module).__name__, {k: held[k] for k in held if k != "training"}
+    return shapes
 
 
 def build_task(config: Config, dataset: Dataset) -> Task:

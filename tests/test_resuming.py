@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from ristune import evaluate, train
 from ristune.training import resume
@@ -105,6 +106,33 @@ def test_a_resumed_training_keeps_its_configuration(toy, tmp_path, capsys):
 def test_a_folder_without_a_training_is_refused(tmp_path, capsys):
     assert train.main(["--resume", str(tmp_path)]) == 2
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_training_that_ignores_a_closed_terminal_goes_on(toy, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "ristune.train", *toy("training.epochs=40", "--out", str(out))]
+    process = subprocess.Popen(["nohup", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (out / train.RECORDS).exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 0 and len(records(out)) == 40
+
+
+def test_a_resumed_training_keeps_what_it_was_made_from(toy, tmp_path):
+    out = tmp_path / "run"
+    arguments = toy(*LONG, "optimizer.lr=0.001", "--out", str(out))
+    assert stopped(arguments, out, signal.SIGTERM, lines=1)[0] == 130
+    assert train.main(["--resume", str(out), "training.device=cpu"]) == 0
+    overrides = json.loads((out / "best" / "state.json").read_text())["overrides"]
+    assert "optimizer.lr=0.001" in overrides and overrides[-1] == "training.device=cpu"
+
+
+def test_memory_that_ends_at_once_is_reported(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tests.toy.ToyTask.metrics", lambda *_: torch.ones(1 << 46))
+    out = tmp_path / "run"
+    assert train.main(toy("--out", str(out))) == 1
+    assert [r["status"] for r in records(out)] == ["oom"]
+    assert "oom: " in capsys.readouterr().out
 
 
 def test_a_second_signal_stops_at_once(toy, tmp_path):

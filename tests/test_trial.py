@@ -73,6 +73,11 @@ def test_a_curriculum_may_not_change_the_network_nor_set_what_is_not_there(toy_d
             "{task.width: 5}",
             "training.curriculum: got {'task.width': 5}; a stage must leave the network as it",
         ),
+        # The same shapes, another behaviour.
+        (
+            "{task.explode: true}",
+            "training.curriculum: got {'task.explode': True}; a stage must leave",
+        ),
         ("{task.widht: 5}", "override: got 'task.widht'"),
         ("{data.filter: {nothing: [0, 1]}}", "data.filter.nothing: got 'nothing'; only a scalar column"),
     ]:

@@ -61,7 +61,7 @@ def saved_loaded(bench: Bench) -> Outcome:
     with torch.no_grad():
         for batch in trial.val.epoch(0):
             output, prepared = forward(trial.task, batch, trial.trainer.precision, bench.device)
-            means.add(trial.task.metrics(output, prepared))
+            means.add(trial.task.metrics(output, prepared), len(next(iter(batch.values()))))
     return _judge(best[-1].val, means.result())
 
 

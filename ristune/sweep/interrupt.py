@@ -46,7 +46,9 @@ class Interrupt(Stopper):
         # Python lets only the main thread do so; a sweep in another one is stopped by its owner.
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                signal.signal(number, self._handle)
+                # What is ignored stays so: nohup means that a sweep outlives its terminal.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self._handle)
 
     def disarm(self) -> None:
         """Interrupt nothing any more: what is left to do takes a second, and must be done."""

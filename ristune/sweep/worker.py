@@ -73,6 +73,7 @@ class TrialWorker(Trainable):
             `warnings`, and `done` with the last one. After an exception there is no record, and the status is
             failed or oom.
         """
+        shortage = ""
         try:
             if self._records is None:
                 self._records = self._begin()
@@ -80,13 +81,18 @@ class TrialWorker(Trainable):
         # A trial may run anyone's code: what it raises fails that trial, is kept whole, and is reported.
         except Exception as error:
             # In training the trainer says so itself; here it was while the trial was built.
-            if out_of_memory(error):
-                return self._out_of_memory(error)
-            self._fail()
-            # What CUDA still holds after an exception must not fail the next trial: Ray replaces the actor.
-            if torch.cuda.is_available():
-                raise
-            return self._result(None, str(State.FAILED), one_line(error), done=True)
+            shortage = one_line(error) if out_of_memory(error) else ""
+            if not shortage:
+                self._fail()
+                # What CUDA still holds must not fail the next trial: Ray replaces the actor.
+                if torch.cuda.is_available():
+                    raise
+                return self._result(None, str(State.FAILED), one_line(error), done=True)
+        # Outside of `except`: its traceback holds what is to be freed.
+        if shortage:
+            self._close(State.OOM)
+            self._collect()
+            return self._result(None, str(State.OOM), shortage, done=True)
         self._last = record
         row = record.flat()
         if self._tracker is not None:
@@ -163,15 +169,14 @@ class TrialWorker(Trainable):
         if self._records is None:
             return
         self._records = None
+        self._collect()
+
+    def _collect(self) -> None:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             # The peak of this trial is not the next one's.
             torch.cuda.reset_peak_memory_stats()
-
-    def _out_of_memory(self, error: Exception) -> dict[str, Any]:
-        self._close(State.OOM)
-        return self._result(None, str(State.OOM), one_line(error), done=True)
 
     def _result(self, row: dict[str, Any] | None, status: str, reason: str, done: bool) -> dict[str, Any]:
         last = self._last

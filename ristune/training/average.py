@@ -1,6 +1,7 @@
 """The weights that are validated, saved and loaded: those of the optimizer, or their average."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ class Average:
         self._network = network
         self._kind = config.average
         self._decay = config.ema_decay
-        self._first = int(config.swa_start * config.epochs) + 1
+        # Rounded first: 0.29 of 100 is 29, whatever the last bit of the product.
+        self._first = int(round(config.swa_start * config.epochs, 6)) + 1
         self._updates = 0
         self._averaged = None if self._kind == "none" else AveragedModel(network).requires_grad_(False)
 
@@ -45,16 +47,17 @@ class Average:
             return
         # Few steps have no long past: without this a short training would validate its first weights.
         decay = min(self._decay, self._updates / (9 + self._updates))
-        # torch's rule, called here: `update_parameters` would make the host wait for a GPU at each step.
+        # torch's rule, called here: `update_parameters` would make the host wait for a GPU at each step, and
+        # copy buffers that the next window has changed already.
         update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         update(_values(self._averaged.module), _values(self._network), None)
-        with torch.no_grad():
-            for mine, theirs in zip(self._averaged.module.buffers(), self._network.buffers(), strict=True):
-                mine.copy_(theirs)
         self._averaged.n_averaged += 1
 
     def epoch(self, epoch: int, task: Task, batches: Batches, precision: str, device: torch.device) -> None:
-        """After an epoch of training: SWA takes its weights, and measures the statistics of BatchNorm anew.
+        """After an epoch of training, before its validation: buffers follow, and SWA takes its weights.
+
+        EMA has the network's own buffers. For SWA the statistics of BatchNorm are measured anew, on the
+        batches that are finite; those of a module that the network keeps in eval mode stay.
 
         Args:
             epoch: which, from 1.
@@ -63,14 +66,23 @@ class Average:
             precision: of the network's autocast.
             device: where batches lie.
         """
-        if self._kind != "swa" or self._averaged is None or epoch < self._first:
+        if self._averaged is None or not (self._kind == "ema" or epoch >= self._first):
             return
-        self._averaged.update_parameters(self._network)
-        self._updates += 1
-        if not any(isinstance(module, _BatchNorm) for module in self._averaged.modules()):
+        if self._kind == "swa":
+            self._averaged.update_parameters(self._network)
+            self._updates += 1
+        with torch.no_grad():
+            for mine, theirs in zip(self._averaged.module.buffers(), self._network.buffers(), strict=True):
+                mine.copy_(theirs)
+        norms = [module for module in self._averaged.modules() if isinstance(module, _BatchNorm)]
+        if self._kind == "ema" or not norms:
             return
+        self._averaged.train()
+        frozen = {m: deepcopy(m.state_dict()) for m in norms if not m.training}
         with autocast(precision, device):
             update_bn(_prepared(task, batches.epoch(epoch), device), self._averaged)
+        for module, state in frozen.items():
+            module.load_state_dict(state)
 
     def tensors(self) -> dict[str, Tensor]:
         """The average's own tensors, none where there is no average."""
@@ -92,4 +104,6 @@ def _values(network: nn.Module) -> list[Tensor]:
 def _prepared(task: Task, batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     for batch in batches:
         with torch.autocast(device.type, enabled=False):
-            yield prepare(task, batch)
+            prepared = prepare(task, batch)
+        if all(torch.isfinite(tensor).all() for tensor in prepared.values()):
+            yield prepared

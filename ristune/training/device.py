@@ -3,6 +3,7 @@
 import os
 
 import torch
+from torch import nn
 
 from ristune.errors import InputError
 from ristune.training.config import TrainingConfig
@@ -34,12 +35,19 @@ def resolve_precision(name: str, device: torch.device) -> str:
     )
 
 
-def check_scaler(loss_scale: float | None, precision: str) -> None:
+def check_scaler(loss_scale: float | None, precision: str, network: nn.Module) -> None:
     """Refuse a gradient scaler where it has nothing to do: BF16 and FP32 have the range of FP32.
 
     Raises:
-        InputError: if a scale is given and the precision is not fp16.
+        InputError: if a scale is given and the precision is not fp16, or it is and torch cannot scale.
     """
+    if precision == "fp16" and any(p.is_complex() for p in network.parameters()):
+        raise InputError(
+            "training.precision",
+            precision,
+            "torch scales no complex gradients, and the network has complex parameters",
+            "set training.precision=bf16 or fp32",
+        )
     if loss_scale is not None and precision != "fp16":
         raise InputError(
             "training.loss_scale",

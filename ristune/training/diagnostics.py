@@ -54,14 +54,10 @@ class Watch:
         self.norms = torch.zeros(len(groups), device=device)
         self.touched = torch.zeros(len(order), device=device)
         self._before: dict[str, Tensor] = {}
-        self._found: dict[tuple[str, ...], Tensor] = {}
 
     def add(self, attempt: Attempt) -> None:
         """Take a window's gradients; those of a skipped one do not count."""
-        norms = attempt.norms
-        if len(attempt.names) != len(self._order):
-            norms = torch.zeros_like(self.touched).index_copy(0, self._places(attempt.names), norms)
-        norms = torch.where(attempt.skipped.bool(), 0.0, norms)
+        norms = torch.where(attempt.skipped.bool(), 0.0, attempt.norms)
         self.norms += (self._members @ norms.square()).sqrt()
         self.touched += norms > 0
 
@@ -91,14 +87,6 @@ class Watch:
             spread=spread,
             dead=tuple(name for name, seen in touched.items() if not seen) if steps else (),
         )
-
-    def _places(self, names: tuple[str, ...]) -> Tensor:
-        """Numbers of parameters, on the device; made once, since a GPU must be waited for."""
-        if names not in self._found:
-            self._found[names] = torch.tensor(
-                [self._order[name] for name in names], device=self.touched.device
-            )
-        return self._found[names]
 
     def _update_ratio(self) -> dict[str, float]:
         ratios = {}

@@ -26,7 +26,19 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 def prepare(task: Task, batch: Batch) -> Batch:
     """A batch as the network takes it, in FP32, outside autocast."""
-    return task.prepare(batch) if isinstance(task, Prepares) else batch
+    if not isinstance(task, Prepares):
+        return batch
+    # A copy of the mapping: a task may assign into it, and the window is to be kept as stored.
+    prepared = task.prepare(dict(batch))
+    for name, value in prepared.items():
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"task.prepare: {name!r}",
+                type(value).__name__,
+                "a batch holds tensors only",
+                "make it a tensor, or keep it in the task",
+            )
+    return prepared
 
 
 def forward(
@@ -49,7 +61,7 @@ def forward(
     """
     batch = prepare(task, batch)
     with autocast(precision, device):
-        output = (network or task.network)(batch)
+        output = (task.network if network is None else network)(batch)
     batch = {name: full_precision(tensor) for name, tensor in batch.items()}
     if isinstance(output, Mapping):
         return {name: full_precision(tensor) for name, tensor in output.items()}, batch
@@ -78,11 +90,11 @@ def total_loss(terms: Mapping[str, Tensor]) -> Tensor:
             'return {"name": loss}',
         )
     for name, term in terms.items():
-        if term.ndim != 0:
+        if not isinstance(term, Tensor) or term.ndim != 0:
             raise InputError(
                 f"task.loss: {name!r}",
-                tuple(term.shape),
-                "each term must be a scalar",
+                tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__,
+                "each term must be a tensor, a scalar",
                 "average it over the batch",
             )
     total = torch.stack(list(terms.values())).sum()

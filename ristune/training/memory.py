@@ -2,12 +2,17 @@
 
 import torch
 
-# torch has a type for the GPU only; on the CPU its allocator says so in words.
-CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+# torch has a type for its own allocator on a GPU only; all others say so in words.
+SAID = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID)

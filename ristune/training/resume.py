@@ -66,6 +66,10 @@ def restore(saved: Checkpoint, trainer: Trainer) -> None:
     """Put a trainer where a state says."""
     saved.load_into(trainer.task.network)
     trainer.load(saved.state["training"], saved.tensors(TRAINING))
+    # Newer ones were damaged: they must not count as one of those that are kept.
+    for path in saved.directory.parent.iterdir():
+        if path.name > saved.directory.name:
+            shutil.rmtree(path)
 
 
 def _newest_first(directory: Path) -> list[Path]:

@@ -55,33 +55,44 @@ class Schedule:
     Args:
         optimizer: whose groups' rates are multiplied by one factor.
         config: which schedule.
-        total: its horizon, in optimizer steps; what comes later has the last factor.
-        final: the factor at the end of `cosine` and `one_cycle`, and the least one of `plateau`.
+        total: optimizer steps of the whole training; what comes later has the last factor.
+        held: from which step on the factor is held, and at what, as SWA does; None without.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, config: OptimizerConfig, total: int, final: float
+        self,
+        optimizer: torch.optim.Optimizer,
+        config: OptimizerConfig,
+        total: int,
+        held: tuple[int, float] | None = None,
     ) -> None:
         rise = max(1, round(config.warmup * total))
-        # torch's rule for a plateau, on an optimizer whose learning rate is the factor.
+        end, final = held or (total, config.final_lr)
+        # torch's rule for a plateau, on an optimizer whose learning rate is the factor. Any fall counts: its
+        # own threshold, a share of the best, is wrong where that is negative.
         self._reduction = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
         self._plateau = (
             ReduceLROnPlateau(
                 self._reduction,
                 factor=config.plateau_factor,
                 patience=config.plateau_patience,
-                min_lr=final,
+                threshold=0.0,
+                threshold_mode="abs",
+                min_lr=config.final_lr,
             )
             if config.schedule == "plateau"
             else None
         )
         curves: dict[str, Callable[[int], float]] = {
-            "cosine": lambda step: warmup_cosine(step, total, rise, final),
-            "one_cycle": lambda step: one_cycle(step, total, rise, final),
+            "cosine": lambda step: warmup_cosine(step, end, rise, final),
+            "one_cycle": lambda step: one_cycle(step, end, rise, final),
             "plateau": lambda step: warmup(step, rise) * self.reduction,
             "constant": lambda step: warmup(step, rise),
         }
-        self._steps = LambdaLR(optimizer, curves[config.schedule])
+        curve = curves[config.schedule]
+        self._steps = LambdaLR(
+            optimizer, lambda step: held[1] if held is not None and step >= held[0] else curve(step)
+        )
 
     @property
     def reduction(self) -> float:

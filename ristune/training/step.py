@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ristune.errors import InputError
 from ristune.training.average import Average
 from ristune.training.schedule import Schedule
 
@@ -25,17 +26,16 @@ class Attempt:
 
     Attributes:
         terms: names of each micro-batch's loss terms.
-        names: parameters that had a gradient.
-        norms: norms of their gradients before clipping, [P], on the device.
+        norms: norms of all parameters' gradients before clipping, [P], on the device; 0 for those that had
+            none.
         skipped: whether the step was left, 1.0 or 0.0, a scalar on the device.
-        report: on the host, [3 + ...]: whether it was left, the gradient scaler's scale, the global norm,
-            then for each micro-batch its loss and its terms.
+        report: on the host, [4 + ...]: whether it was left, the gradient scaler's scale before and after it,
+            the global norm, then for each micro-batch its loss and its terms.
         copied: when the report has reached the host; None on the CPU.
         buffers: those of the network before the window, by name.
     """
 
     terms: Sequence[tuple[str, ...]]
-    names: tuple[str, ...]
     norms: Tensor
     skipped: Tensor
     report: Tensor
@@ -98,12 +98,11 @@ class GuardedStep:
         self._clip_norm = clip_norm
         self._scaler = scaler
         self._device = device
-        self._one = torch.ones((), device=device)
+        self._one, self._zero = torch.ones((), device=device), torch.zeros((), device=device)
         # To look for them takes longer than the guard itself, in a network of many modules.
         self._has_buffers = any(True for _ in network.buffers())
         self._buffers: dict[str, Tensor] = {}
-        self._pinned: dict[tuple[bool, int], Tensor] = {}
-        self._turn = False
+        self._pinned: dict[int, Tensor] = {}
 
     def begin(self) -> None:
         """Start a window: no gradients, and the buffers as they are now kept aside."""
@@ -124,31 +123,27 @@ class GuardedStep:
         """
         scale = self._scaler.scale(self._one)
         self._scaler.unscale_(self._optimizer)
-        graded = {name: p for name, p in self._parameters.items() if p.grad is not None}
-        # The norm of each gradient is wanted by name; torch's own clipping keeps only their norm.
-        each = torch._foreach_norm([p.grad for p in graded.values() if p.grad is not None])
-        norms = torch.stack([norm.float() for norm in each])
+        graded = [p for p in self._parameters.values() if p.grad is not None]
+        norms = self._norms(graded)
         norm = torch.linalg.vector_norm(norms)
-        finite = torch.isfinite(norm)
-        for loss in losses:
-            finite = finite & torch.isfinite(loss)
-        skipped = (~finite).float()
-        torch.nn.utils.clip_grads_with_norm_(graded.values(), self._clip_norm, norm)
+        finite_loss = torch.isfinite(torch.stack(list(losses)).sum())
+        skipped = (~(finite_loss & torch.isfinite(norm))).float()
+        torch.nn.utils.clip_grads_with_norm_(graded, self._clip_norm, norm)
         self._step(skipped)
-        self._scaler.update()
+        after = self._update_scale(scale, finite_loss)
         self._restore_buffers(skipped)
-        told = [skipped, scale, norm]
+        told = [skipped, scale, after, norm]
         for loss, named in zip(losses, terms, strict=True):
             told += [loss, *named.values()]
         report, copied = self._to_host(torch.stack([value.detach() for value in told]))
         names = [tuple(named) for named in terms]
-        return Attempt(names, tuple(graded), norms, skipped, report, copied, self._buffers)
+        return Attempt(names, norms, skipped, report, copied, self._buffers)
 
     def settle(self, attempt: Attempt) -> StepResult:
         """Read what became of a window, before the next one's `update`; schedule and average follow."""
         if attempt.copied is not None:
             attempt.copied.synchronize()
-        skipped, scale, norm, *values = attempt.report.tolist()
+        skipped, scale, after, norm, *values = attempt.report.tolist()
         losses = []
         for names in attempt.terms:
             total, *terms = values[: 1 + len(names)]
@@ -159,8 +154,33 @@ class GuardedStep:
             self._average.step()
             return StepResult(True, "", False, scale, norm, losses)
         finite = all(math.isfinite(each["loss"]) for each in losses)
-        calibrating = self._scaler.is_enabled() and finite and scale > 1
-        return StepResult(False, fault(attempt, losses, norm, scale), calibrating, scale, norm, losses)
+        calibrating = finite and after < scale and scale > 1
+        reason = fault(list(self._parameters), attempt.norms, losses, norm, scale)
+        return StepResult(False, reason, calibrating, scale, norm, losses)
+
+    def _norms(self, graded: Sequence[nn.Parameter]) -> Tensor:
+        """Norms of all parameters' gradients, [P]: torch's own clipping keeps only the norm of these."""
+        if not graded:
+            raise InputError(
+                "task.loss",
+                "no gradient",
+                "some trainable parameter of the network must have one",
+                "leave `task.network` as it was built, and compute the loss from its output",
+            )
+        each = iter(torch._foreach_norm([p.grad for p in graded if p.grad is not None]))
+        return torch.stack(
+            [self._zero if p.grad is None else next(each).float() for p in self._parameters.values()]
+        )
+
+    def _update_scale(self, scale: Tensor, finite_loss: Tensor) -> Tensor:
+        """Let the scaler follow the window; the scale after it, on the device."""
+        if not self._scaler.is_enabled():
+            return scale
+        self._scaler.update()
+        # A loss that is not finite is no fault of the scale: NaN in some samples would drive it to 0.
+        after = torch.where(finite_loss, self._scaler.scale(self._one), scale)
+        self._scaler.update(after)
+        return after
 
     def _step(self, skipped: Tensor) -> None:
         if not self._optimizer.defaults["fused"]:
@@ -183,28 +203,40 @@ class GuardedStep:
     def _to_host(self, report: Tensor) -> tuple[Tensor, "torch.cuda.Event | None"]:
         if self._device.type != "cuda":
             return report, None
-        # Two windows are under way at most: each has memory of its own, whose size varies with the terms.
-        self._turn = not self._turn
-        key = self._turn, len(report)
-        if key not in self._pinned:
-            self._pinned[key] = torch.empty(len(report), dtype=report.dtype, pin_memory=True)
-        there = self._pinned[key]
+        # The report before was read when this one is made; its length varies with the terms.
+        if len(report) not in self._pinned:
+            self._pinned[len(report)] = torch.empty(len(report), dtype=report.dtype, pin_memory=True)
+        there = self._pinned[len(report)]
         there.copy_(report, non_blocking=True)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record()
         return there, copied
 
 
-def fault(attempt: Attempt, losses: Sequence[Mapping[str, float]], norm: float, scale: float) -> str:
-    """What was not finite in a window, by name: loss terms, or else parameters."""
+def fault(
+    parameters: Sequence[str],
+    norms: Tensor,
+    losses: Sequence[Mapping[str, float]],
+    norm: float,
+    scale: float,
+) -> str:
+    """What was not finite in a window, by name: loss terms, or else parameters.
+
+    Args:
+        parameters: names.
+        norms: of their gradients, [P].
+        losses: of each micro-batch, terms by name and `loss`.
+        norm: of all gradients.
+        scale: of the gradient scaler.
+    """
     for terms in losses:
         bad = [(k, v) for k, v in terms.items() if k != "loss" and not math.isfinite(v)]
         if bad:
             return "loss term " + ", ".join(f"{name!r} is {value}" for name, value in bad[:NAMED])
         if not math.isfinite(terms["loss"]):
             return "each loss term is finite, their sum is not"
-    finite = torch.isfinite(attempt.norms).tolist()
-    names = [name for name, good in zip(attempt.names, finite, strict=True) if not good]
+    finite = torch.isfinite(norms).tolist()
+    names = [name for name, good in zip(parameters, finite, strict=True) if not good]
     if not names:
         return f"the global gradient norm is {norm}"
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

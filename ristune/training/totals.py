@@ -11,7 +11,7 @@ from ristune.training.diagnostics import Watch
 from ristune.training.step import StepResult
 from ristune.training.task import Batch
 
-KEPT = ("samples", "steps", "norm", "clips", "failed", "cause", "waiting", "seconds")
+KEPT = ("samples", "counts", "steps", "norm", "clips", "failed", "cause", "waiting", "seconds", "wall")
 
 
 class Totals:
@@ -25,6 +25,7 @@ class Totals:
         watch: as given.
         samples: seen.
         sums: of the loss and its terms, by name, weighted by samples.
+        counts: samples of these, by name.
         steps: taken.
         norm: summed over the steps taken.
         clips: steps taken whose gradient was clipped.
@@ -32,13 +33,15 @@ class Totals:
         cause: of the last window that was skipped.
         waiting: seconds waited for data.
         seconds: of training.
+        wall: seconds of the epoch before it was paused.
     """
 
     def __init__(self, clip_norm: float, watch: Watch | None) -> None:
         self.watch = watch
         self.samples = self.steps = self.clips = self.failed = 0
         self.sums: dict[str, float] = {}
-        self.norm = self.waiting = self.seconds = 0.0
+        self.counts: dict[str, int] = {}
+        self.norm = self.waiting = self.seconds = self.wall = 0.0
         self.cause = ""
         self._clip_norm = clip_norm
         self._inputs: dict[str, Tensor] = {}
@@ -54,6 +57,7 @@ class Totals:
             self.samples += size
             for name, value in terms.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value * size
+                self.counts[name] = self.counts.get(name, 0) + size
         if result.taken:
             self.steps += 1
             self.norm += result.norm
@@ -72,8 +76,8 @@ class Totals:
 
     @property
     def means(self) -> dict[str, float]:
-        """Sample-weighted means of the loss and its terms."""
-        return {name: total / self.samples for name, total in self.sums.items()}
+        """Sample-weighted means of the loss and its terms, each over the batches that had it."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     @property
     def grad_norm(self) -> float:

@@ -17,8 +17,6 @@ from ristune.training.config import OptimizerConfig, TrainingConfig
 from ristune.training.curriculum import Stage, stage_at
 from ristune.training.device import check_scaler, resolve_precision
 from ristune.training.diagnostics import Diagnosis, Spread, Watch
-from ristune.training.forward import forward
-from ristune.training.means import Means
 from ristune.training.memory import out_of_memory
 from ristune.training.objective import Objective
 from ristune.training.optimizer import build_optimizer, diagnosed_groups
@@ -26,8 +24,9 @@ from ristune.training.record import Record, Status
 from ristune.training.rng import RandomState
 from ristune.training.schedule import Schedule
 from ristune.training.step import GuardedStep
-from ristune.training.task import Batch, Batches, Output, Task
+from ristune.training.task import Batches, Task
 from ristune.training.totals import Totals
+from ristune.training.validation import Validation
 from ristune.training.watcher import Nobody, Watcher
 from ristune.training.windows import Progress, WindowLoop
 
@@ -68,11 +67,11 @@ class Trainer:
     ) -> None:
         self.task = task
         self._stages = [Stage(0, task, train), *stages]
-        self._val = val
         self._config = config
         self._device = device
         self.precision = resolve_precision(config.precision, device)
-        check_scaler(config.loss_scale, self.precision)
+        self._validation = Validation(task, val, self.precision, device)
+        check_scaler(config.loss_scale, self.precision, task.network)
         network = task.network.to(device)
         self._objective = Objective(config.ceiling)
         self.optimizer = build_optimizer(network, optimizer)
@@ -85,8 +84,8 @@ class Trainer:
         self._schedule = Schedule(
             self.optimizer,
             optimizer,
-            total=max(1, round(config.swa_start * steps)) if swa else steps,
-            final=config.swa_lr if swa else optimizer.final_lr,
+            total=steps,
+            held=(max(1, round(config.swa_start * steps)), config.swa_lr) if swa else None,
         )
         self._average = Average(network, config)
         self._scaler = torch.amp.GradScaler(
@@ -97,7 +96,7 @@ class Trainer:
         )
         self.progress = Progress()
         self._loop = WindowLoop(network, step, config, self.precision, device, self.progress)
-        self.interrupted = False
+        self.interrupted = self._begun = False
         self._totals = self._new_totals()
         self._random: RandomState | None = None
 
@@ -112,27 +111,24 @@ class Trainer:
         Args:
             watcher: may pause the training, after which there is no further record; told of its first fault.
         """
-        self.check_objective()
-        if self._random is not None:
-            self._random.restore(self._device)
-            self._random = None
         self.interrupted = False
         while self.progress.epoch <= self._config.epochs:
             started = time.perf_counter()
+            reason = ""
             try:
+                self._begin()
                 record = self._epoch(watcher or Nobody(), started)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 reason = " ".join(str(error).split())
                 record = None
-            else:
-                reason = ""
             # Outside of `except`: its traceback holds every tensor of the pass that failed.
             if reason:
                 self._release()
                 record = self._record({}, math.nan, Diagnosis(), Status.OOM, reason, started)
             if record is None:
+                self._totals.wall += time.perf_counter() - started
                 self.interrupted = True
                 return
             self.progress.epoch, self.progress.done = self.progress.epoch + 1, 0
@@ -143,7 +139,7 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Sample-weighted mean of each of the task's metrics over the validation split."""
-        return self._validate(None)
+        return self._validation.run(self.network)
 
     def check_objective(self) -> None:
         """Check on one validation batch that the objective is a metric: not an hour too late.
@@ -151,33 +147,14 @@ class Trainer:
         Raises:
             InputError: if it is not, or a metric is not one value a sample.
         """
-        # A training that goes on looks once more than one that was never stopped: it must draw nothing.
-        random = RandomState.capture(self._device)
-        batch = next(iter(self._val.epoch(0)))
-        _, metrics = self._measure(batch)
-        random.restore(self._device)
-        if self._config.objective not in metrics:
-            raise InputError(
-                "training.objective",
-                self._config.objective,
-                f"it must be a metric of the task: {', '.join(sorted(metrics))}",
-                "choose one of them, or add it to the task's `metrics`",
-            )
-        rows = len(next(iter(batch.values())))
-        for name, values in metrics.items():
-            if values.shape != (rows,):
-                raise InputError(
-                    f"task.metrics: {name!r}",
-                    tuple(values.shape),
-                    f"it must have the shape [B] = ({rows},), one value a sample",
-                    "do not average over the batch: the trainer does",
-                )
+        self._validation.check(self.network, self._config.objective)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All that `load` needs to go on from here, beside the network: plain values, and tensors by name."""
         groups, moments = position.pack(self.optimizer)
         values = {
             "progress": asdict(self.progress),
+            "precision": self.precision,
             "objective": self._objective.state(),
             "optimizer": groups,
             "schedule": self._schedule.state(),
@@ -193,7 +170,18 @@ class Trainer:
         return values, position.joined(tensors)
 
     def load(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Go on from `state`; the network's weights must be in place. Generators follow when `fit` begins."""
+        """Go on from `state`; the network's weights must be in place. Generators follow when `fit` begins.
+
+        Raises:
+            InputError: if the training ran in another precision.
+        """
+        if values["precision"] != self.precision:
+            raise InputError(
+                "training.precision",
+                self.precision,
+                f"this training ran in {values['precision']}, and goes on in that",
+                "resume it on a device that has it",
+            )
         parts = position.parted(tensors)
         for name, value in values["progress"].items():
             setattr(self.progress, name, value)
@@ -207,6 +195,14 @@ class Trainer:
         self._totals.load(values["totals"], parts.get("totals", {}), self._device)
         self._random = RandomState.from_tensors(parts["random"])
 
+    def _begin(self) -> None:
+        """Before the first window in this process: look at the objective, and put generators in place."""
+        if not self._begun:
+            self.check_objective()
+        if self._random is not None:
+            self._random.restore(self._device)
+        self._begun, self._random = True, None
+
     def _epoch(self, watcher: Watcher, started: float) -> Record | None:
         """Train and validate; None if the watcher asked for a pause."""
         epoch, totals = self.progress.epoch, self._totals
@@ -218,7 +214,7 @@ class Trainer:
         spread = Spread()
         if not reason:
             self._average.epoch(epoch, stage.task, stage.train, self.precision, self._device)
-            val = self._validate(spread if totals.watch is not None else None)
+            val = self._validation.run(self.network, spread if totals.watch is not None else None)
             bad = {name: mean for name, mean in val.items() if not math.isfinite(mean)}
             if bad:
                 reason = "validation " + ", ".join(f"{name} is {mean}" for name, mean in bad.items())
@@ -230,22 +226,6 @@ class Trainer:
         diagnosis = watch.result(totals.steps, spread.result()) if watch is not None else Diagnosis()
         status = Status.COMPLETE if epoch == self._config.epochs else Status.RUNNING
         return self._record(val, value, diagnosis, Status.DIVERGED if reason else status, reason, started)
-
-    def _validate(self, spread: Spread | None) -> dict[str, float]:
-        means = Means()
-        for batch in self._val.epoch(0):
-            output, values = self._measure(batch)
-            rows = len(next(iter(values.values())))
-            means.add(values)
-            if spread is not None:
-                spread.add(output, rows)
-        return means.result()
-
-    def _measure(self, batch: Batch) -> tuple[Output, Mapping[str, Tensor]]:
-        network = self.network.eval()
-        with torch.no_grad():
-            output, prepared = forward(self.task, batch, self.precision, self._device, network)
-            return output, self.task.metrics(output, prepared)
 
     def _new_totals(self) -> Totals:
         network = self.task.network
@@ -287,7 +267,7 @@ class Trainer:
             grad_norm=totals.grad_norm,
             clipped=totals.clipped,
             inputs=totals.inputs,
-            seconds=time.perf_counter() - started,
+            seconds=totals.wall + time.perf_counter() - started,
             waiting=totals.waiting,
             samples_per_second=totals.samples / seconds if seconds else 0.0,
             peak_memory=torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0,

@@ -50,11 +50,13 @@ class Window:
     Attributes:
         batches: columns as stored.
         random: the generators before them.
+        number: in its epoch, from 0.
         last: whether the epoch ends with it.
     """
 
     batches: Sequence[Batch]
     random: RandomState
+    number: int
     last: bool
 
     @property
@@ -136,6 +138,7 @@ class WindowLoop:
         return reason, paused and not reason
 
     def _windows(self, stage: Stage, totals: Totals) -> Generator[Window, None, None]:
+        number = self._progress.done // self._config.accumulate
         left = len(stage.train) - self._progress.done
         generators = Generators(self._device)
         with closing(stage.train.epoch(self._progress.epoch, self._progress.done)) as batches:
@@ -144,7 +147,8 @@ class WindowLoop:
                 taken = list(islice(batches, self._config.accumulate))
                 totals.waiting += time.perf_counter() - waiting
                 left -= len(taken)
-                yield Window(taken, generators.capture(), left <= 0)
+                yield Window(taken, generators.capture(), number, left <= 0)
+                number += 1
 
     def _differentiate(
         self, stage: Stage, window: Window, totals: Totals
@@ -169,7 +173,7 @@ class WindowLoop:
         every = self._config.check_inputs
         if self._progress.epoch == 1:
             return True
-        return every > 0 and (self._progress.done // self._config.accumulate) % every == 0
+        return every > 0 and window.number % every == 0
 
     def _settle(self, attempt: Attempt, window: Window, totals: Totals, watcher: Watcher, most: float) -> str:
         """Count a window; why the training has diverged with it, empty if it has not."""
@@ -199,6 +203,8 @@ class WindowLoop:
         return ""
 
     def _failure(self, attempt: Attempt, window: Window, result: StepResult, cause: str) -> Failure:
+        # Buffers that are not part of the state are made by the network itself.
+        weights = self._network.state_dict()
         return Failure(
             epoch=self._progress.epoch,
             window=self._progress.steps + self._progress.skipped,
@@ -206,6 +212,6 @@ class WindowLoop:
             precision=self._precision,
             scale=result.scale,
             batches=window.batches,
-            weights={**self._network.state_dict(), **attempt.buffers},
+            weights={name: attempt.buffers.get(name, tensor) for name, tensor in weights.items()},
             random=window.random,
         )

@@ -3,9 +3,10 @@ import torch
 from torch import nn
 
 from ristune.training import checkpoint
+from ristune.training.record import Status
 from tests.digits import DigitsTask
 from tests.toy import ToyTask
-from tests.training.conftest import MemoryBatches
+from tests.training.conftest import MemoryBatches, samples
 
 
 def flat(network):
@@ -102,3 +103,52 @@ def test_an_average_does_not_move_with_a_skipped_step(make_trainer):
     trainer = make_trainer(Broken(width=8, scale=1.0), average="ema", max_skips=99, epochs=1)
     list(trainer.fit())
     assert trainer.network is trainer.task.network
+
+
+class Frozen(nn.BatchNorm1d):
+    """Stays in eval mode."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class Normed(ToyTask):
+    """A toy task with BatchNorm, frozen or not."""
+
+    def __init__(self, frozen=False):
+        super().__init__(width=8, scale=1.0)
+        norm = Frozen(8) if frozen else nn.BatchNorm1d(8)
+        if frozen:
+            norm.running_var.fill_(4.0)
+        self.network.layers.insert(1, norm)
+
+
+def holed(row):
+    tensors = samples(72)
+    tensors["x"][row, 1] = float("nan")
+    return MemoryBatches(tensors, 16)
+
+
+@pytest.mark.parametrize("average", ["none", "ema", "swa"])
+@pytest.mark.parametrize("row", [20, 70])
+def test_a_batch_that_is_not_finite_poisons_no_average(make_trainer, average, row):
+    """Also the last one of an epoch, which is differentiated before the step in front of it is averaged."""
+    trainer = make_trainer(Normed(), train=holed(row), average=average, swa_start=0.0, epochs=3)
+    records = list(trainer.fit())
+    assert [r.status for r in records][-1] is Status.COMPLETE and records[-1].skipped == 3
+    (norm,) = [m for m in trainer.network.modules() if isinstance(m, nn.BatchNorm1d)]
+    assert torch.isfinite(norm.running_mean).all() and norm.running_var.max() < 10
+
+
+def test_ema_is_validated_with_the_networks_own_statistics(make_trainer):
+    trainer = make_trainer(Normed(), average="ema", epochs=2)
+    list(trainer.fit())
+    for mine, theirs in zip(trainer.network.buffers(), trainer.task.network.buffers(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_swa_leaves_a_frozen_batchnorm_alone(make_trainer):
+    trainer = make_trainer(Normed(frozen=True), average="swa", swa_start=0.0, epochs=2)
+    list(trainer.fit())
+    (norm,) = [m for m in trainer.network.modules() if isinstance(m, nn.BatchNorm1d)]
+    assert norm.running_var.tolist() == [4.0] * 8

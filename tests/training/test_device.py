@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from ristune.errors import InputError
 from ristune.training.config import TrainingConfig
@@ -29,9 +30,17 @@ def test_a_gpu_that_is_not_there_is_refused():
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_a_gradient_scaler_is_refused_but_for_fp16(precision):
     with pytest.raises(InputError, match=f"training.loss_scale: got 1024.0; .*fp16 only, .*{precision}"):
-        check_scaler(1024.0, precision)
-    check_scaler(1024.0, "fp16")
-    check_scaler(None, precision)
+        check_scaler(1024.0, precision, nn.Linear(1, 1))
+    check_scaler(1024.0, "fp16", nn.Linear(1, 1))
+    check_scaler(None, precision, nn.Linear(1, 1))
+
+
+def test_complex_parameters_are_refused_in_fp16():
+    network = nn.Module()
+    network.a = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    check_scaler(None, "bf16", network)
+    with pytest.raises(InputError, match="training.precision: got 'fp16'; torch scales no complex"):
+        check_scaler(None, "fp16", network)
 
 
 def test_a_trainer_refuses_a_scaler_with_bf16(make_trainer):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ristune.errors import InputError
 from ristune.training import checkpoint, dump
 from ristune.training.record import Status
 from ristune.training.watcher import Nobody
@@ -168,3 +169,92 @@ def test_the_loss_runs_outside_autocast_in_full_precision(make_trainer):
 
     list(make_trainer(Spy(width=8, scale=1.0), precision="bf16", epochs=1).fit())
     assert seen == {(torch.float32, torch.float32, False)}
+
+
+def test_samples_that_are_not_finite_do_not_drive_the_scale_of_fp16_to_nothing(make_trainer):
+    tensors = samples(72)
+    tensors["x"][20, 1] = math.nan
+    train = MemoryBatches(tensors, 16)
+    trainer = make_trainer(train=train, precision="fp16", loss_scale=1024.0, epochs=30)
+    records = list(trainer.fit())
+    assert records[-1].skipped == 30 and trainer._scaler.get_scale() == 1024.0
+    assert records[-1].objective < 0.5 * records[0].objective
+
+
+def test_a_norm_that_overflows_is_a_fault_though_each_gradient_is_finite(make_trainer):
+    class Huge(ToyTask):
+        def loss(self, output, batch):
+            # Backward alone is scaled: the scaler finds every gradient finite.
+            hidden = self.network.layers[2].weight
+            hidden.register_hook(lambda gradient: gradient * 0 + 1e20)
+            return super().loss(output, batch)
+
+    task = Huge(width=8, scale=1.0)
+    *_, last = make_trainer(task, precision="fp16", loss_scale=2.0, max_skips=3, epochs=9).fit()
+    assert last.status is Status.DIVERGED and last.skipped == 3
+
+
+def test_a_task_that_assigns_into_its_batch_is_written_down_as_stored(make_trainer, tmp_path):
+    class Assigns(ToyTask):
+        def prepare(self, batch):
+            batch["x"] = batch["x"] * math.nan
+            return batch
+
+    told = Told(tmp_path)
+    *_, last = make_trainer(Assigns(width=8, scale=1.0), max_skips=2).fit(told)
+    assert torch.equal(told.failures[0].batches[0]["x"], samples(72)["x"][:16])
+    assert "column" not in last.cause
+
+
+def test_a_buffer_that_is_not_in_the_state_is_not_written_down(make_trainer, tmp_path):
+    task = PoisonedTask({0})
+    task.network.register_buffer("grid", torch.ones(3), persistent=False)
+    list(make_trainer(task, epochs=1).fit(Told(tmp_path)))
+    checkpoint.load(tmp_path / dump.FOLDER).load_into(task.network)
+
+
+def test_a_metric_that_is_averaged_in_some_batch_is_refused(make_trainer):
+    class Sometimes(ToyTask):
+        def metrics(self, output, batch):
+            values = super().metrics(output, batch)["mse"]
+            return {"mse": values if len(values) == 16 else values.mean()}
+
+    with pytest.raises(InputError, match=r"task.metrics: 'mse': got \(\); it must .*\[B\] = \(8,\)"):
+        list(make_trainer(Sometimes(width=8, scale=1.0)).fit())
+
+
+def test_a_metric_of_some_batches_only_is_refused(make_trainer):
+    class Sometimes(ToyTask):
+        def metrics(self, output, batch):
+            values = super().metrics(output, batch)["mse"]
+            return {"mse": values, **({"more": values} if len(values) == 16 else {})}
+
+    with pytest.raises(InputError, match="task.metrics: got 'mse'; every batch must have the metrics of the"):
+        list(make_trainer(Sometimes(width=8, scale=1.0)).fit())
+
+
+def test_a_term_of_some_batches_only_is_averaged_over_these(make_trainer):
+    class Sometimes(ToyTask):
+        def loss(self, output, batch):
+            terms = super().loss(output, batch)
+            return {**terms, **({"one": 0 * output.sum() + 1} if len(output) == 8 else {})}
+
+    (record,) = make_trainer(Sometimes(width=8, scale=1.0), epochs=1).fit()
+    assert record.train["one"] == 1.0
+
+
+def test_a_network_that_is_no_longer_the_trained_one_is_refused(make_trainer):
+    task = ToyTask(width=8, scale=1.0)
+    trainer = make_trainer(task)
+    task.network = ToyTask(width=8, scale=1.0).network
+    with pytest.raises(InputError, match="task.loss: got 'no gradient'; some trainable parameter"):
+        list(trainer.fit())
+
+
+def test_a_prepared_value_that_is_no_tensor_is_refused(make_trainer):
+    class Odd(ToyTask):
+        def prepare(self, batch):
+            return {**batch, "count": 3}
+
+    with pytest.raises(InputError, match="task.prepare: 'count': got 'int'; a batch holds tensors only"):
+        list(make_trainer(Odd(width=8, scale=1.0)).fit())

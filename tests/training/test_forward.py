@@ -79,8 +79,10 @@ def test_a_network_that_returns_no_tensor_is_refused():
 def test_terms_are_summed_and_must_be_scalars():
     one = torch.tensor(1.0, requires_grad=True)
     assert total_loss({"a": one, "b": torch.tensor(2.5)}).item() == 3.5
-    with pytest.raises(InputError, match=r"task.loss: 'a': got \(2,\); each term must be a scalar"):
+    with pytest.raises(InputError, match=r"task.loss: 'a': got \(2,\); each term must be a tensor, a scalar"):
         total_loss({"a": torch.ones(2)})
+    with pytest.raises(InputError, match="task.loss: 'a': got 'float'; each term must be a tensor"):
+        total_loss({"a": 0.5})
     for wrong in ({}, torch.tensor(1.0)):
         with pytest.raises(InputError, match="task.loss: got .*at least one named term"):
             total_loss(wrong)

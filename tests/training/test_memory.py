@@ -59,6 +59,17 @@ def test_another_runtime_error_is_not_taken_for_it(make_trainer):
     assert not out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert out_of_memory(MemoryError())
+    for words in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"):
+        assert out_of_memory(RuntimeError(words))
+
+
+def test_memory_that_ends_in_the_first_look_at_the_objective_ends_a_trial_so(make_trainer):
+    class Greedy(ToyTask):
+        def metrics(self, output, batch):
+            return {"mse": torch.ones(1 << 46).sum() * output}
+
+    (record,) = make_trainer(Greedy(width=8, scale=1.0)).fit()
+    assert record.status is Status.OOM and record.objective == 1e6 and record.windows == 0
 
 
 def test_a_process_at_its_limit_reports_and_goes_on():

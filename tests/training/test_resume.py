@@ -55,13 +55,17 @@ def made(make_trainer, **changes):
     torch.manual_seed(0)
     task = Noisy()
     stages = []
+    train = samples(72)
+    if "holed" in changes:
+        train["x"][changes.pop("holed"), 0] = float("nan")
+        train["spare"] = torch.full((72,), float("inf"))
     if changes.pop("stages", False):
         other = Noisy()
         other.scale, other.network = 0.5, task.network
         stages = [Stage(2, other, Shuffled(samples(40, 3), 8))]
     arguments = {"epochs": 4, "max_skips": 99, "schedule": "plateau", "plateau_patience": 0, **changes}
     trainer = make_trainer(
-        task, Shuffled(samples(72), 16), MemoryBatches(samples(40, 1), 16), stages=stages, **arguments
+        task, Shuffled(train, 16), MemoryBatches(samples(40, 1), 16), stages=stages, **arguments
     )
     seed_process(7)
     return trainer
@@ -79,6 +83,9 @@ VARIANTS = {
     "swa": {"average": "swa", "swa_start": 0.25},
     "fp16": {"precision": "fp16", "loss_scale": 2.0**40},
     "curriculum": {"stages": True},
+    "sampled checks": {"check_inputs": 3, "holed": 70},
+    "last skipped": {"average": "ema", "holed": 70},
+    "swa, last skipped": {"average": "swa", "swa_start": 0.25, "holed": 70},
     "all": {"stages": True, "accumulate": 2, "average": "ema", "precision": "bf16"},
 }
 
@@ -165,3 +172,33 @@ def test_no_whole_state_is_an_error(make_trainer, tmp_path):
         (state / checkpoint.STATE).unlink()
     with pytest.raises(InputError, match="--resume: got .*whole state in resume/"):
         resume.newest(tmp_path, print)
+
+
+def test_after_a_damaged_state_two_whole_ones_are_kept_again(make_trainer, tmp_path):
+    old, new = two_states(make_trainer, tmp_path)
+    (new / checkpoint.STATE).write_text("")
+    trainer = made(make_trainer)
+    resume.restore(resume.newest(tmp_path, print), trainer)
+    assert [path.name for path in new.parent.iterdir()] == [old.name]
+    for _ in range(3):
+        list(trainer.fit(After(1)))
+        resume.keep(tmp_path, trainer, {})
+    for path in new.parent.iterdir():
+        checkpoint.load(path)
+    assert len(list(new.parent.iterdir())) == resume.KEPT
+
+
+def test_the_time_of_an_epoch_holds_what_was_before_a_pause(make_trainer):
+    trainer = made(make_trainer, epochs=1)
+    list(trainer.fit(After(3)))
+    trainer._totals.wall += 100
+    (record,) = trainer.fit()
+    assert record.seconds > 100
+
+
+def test_a_training_goes_on_in_its_own_precision(make_trainer, tmp_path):
+    trainer = made(make_trainer, precision="bf16")
+    list(trainer.fit(After(3)))
+    resume.keep(tmp_path, trainer, {})
+    with pytest.raises(InputError, match="training.precision: got 'fp32'; this training ran in bf16"):
+        resume.restore(resume.newest(tmp_path, print), made(make_trainer))

@@ -9,10 +9,10 @@ from ristune.training.schedule import Schedule, one_cycle, warmup_cosine
 from tests.training.conftest import OPTIMIZER
 
 
-def made(total=100, final=0.01, **changes):
-    config = OptimizerConfig(**{**OPTIMIZER, "lr": 1.0, **changes})
+def made(total=100, held=None, **changes):
+    config = OptimizerConfig(**{**OPTIMIZER, "lr": 1.0, "final_lr": 0.01, **changes})
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = Schedule(optimizer, config, total, final)
+    schedule = Schedule(optimizer, config, total, held)
     # A scheduler warns of an optimizer that never stepped.
     optimizer.step()
     return schedule, optimizer
@@ -46,7 +46,7 @@ def test_constant_rises_and_stays():
 
 
 def test_a_plateau_of_the_objective_lowers_the_rate_down_to_the_floor():
-    schedule, optimizer = made(schedule="plateau", warmup=0.0, plateau_patience=1, final=0.2)
+    schedule, optimizer = made(schedule="plateau", warmup=0.0, plateau_patience=1, final_lr=0.2)
     found = []
     for value in [3.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]:
         schedule.epoch(value)
@@ -89,3 +89,23 @@ def test_the_state_of_a_plateau_that_saw_no_epoch_is_plain_json():
     schedule.load(schedule.state())
     schedule.epoch(1.0)
     assert schedule.state()["plateau"]["best"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["cosine", "one_cycle", "plateau", "constant"])
+def test_every_schedule_is_held_from_a_step_on(name):
+    found = rates(*made(schedule=name, held=(60, 0.3), warmup=0.1), 100)
+    assert set(found[60:]) == {0.3} and max(found[:60]) == 1.0
+    # The warm-up is a share of the whole training.
+    assert found.index(1.0) == 9
+
+
+@pytest.mark.parametrize("best", [-100.0, 0.0, 100.0])
+def test_a_plateau_is_one_also_where_the_objective_is_negative(best):
+    schedule, _ = made(schedule="plateau", plateau_patience=2)
+    for step in range(3):
+        schedule.epoch(best + 1e-3 * step)
+    assert schedule.reduction == 1.0
+    schedule.epoch(best)
+    assert schedule.reduction == 0.5
+    schedule.epoch(best - 1e-6)
+    assert schedule.state()["plateau"]["num_bad_epochs"] == 0
