@@ -1,9 +1,19 @@
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 TOY = ["task=toy", "space=toy", "--config-dir", "tests/configs", "tracking.mode=disabled"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A shell's background job ignores Ctrl-C, and its children with it; tests send it to theirs."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler if before is signal.SIG_IGN else before)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
