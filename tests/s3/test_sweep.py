@@ -6,12 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ristune.storage.access import open_storage
+from ristune.training.record import CLOCKS
 from tests.integration.sweeps import Sweep, end, start
 
 pytestmark = [pytest.mark.s3, pytest.mark.ray]
 
-# What differs between two runs of the same computation.
-CLOCKS = ("second", "time", "worker", "pid", "node", "host")
+# What differs between two runs of the same computation, beside the records' own clocks.
+OTHERS = ("second", "time", "worker", "pid", "node", "host")
 
 
 def swept(home: Path, name: str, uri: str) -> Sweep:
@@ -26,7 +27,8 @@ def swept(home: Path, name: str, uri: str) -> Sweep:
 
 def table(sweep: Sweep) -> dict[str, list[object]]:
     found = pq.read_table(sweep.folder / "records.parquet")
-    kept = [name for name in found.column_names if not any(word in name for word in CLOCKS)]
+    same = [name for name in found.column_names if name not in CLOCKS]
+    kept = [name for name in same if not any(word in name for word in OTHERS)]
     return found.select(kept).to_pydict()
 
 
