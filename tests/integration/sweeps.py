@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from ristune.sweep.journal import read
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "tests" / "configs"
+_launched: list[subprocess.Popen[str]] = []
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,35 @@ def environment(home: Path) -> dict[str, str]:
     return {**clean, "HOME": str(home), "TMPDIR": str(home)}
 
 
-def start(home: Path, name: str, *more: str) -> subprocess.Popen[str]:
-    """Start a sweep as a shell does: in a session, and a process group, of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "ristune.sweep", *arguments(home, name, *more)],
+def launch(command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a module of Python as a shell does: in a session, and a process group, of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
         cwd=ROOT,
-        env=environment(home),
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    _launched.append(process)
+    return process
+
+
+def start(home: Path, name: str, *more: str) -> subprocess.Popen[str]:
+    return launch(["ristune.sweep", *arguments(home, name, *more)], environment(home))
+
+
+def kill_what_runs() -> None:
+    """Kill what was launched and has not been waited for, with all processes of its session."""
+    while _launched:
+        process = _launched.pop()
+        if process.returncode is None:
+            for pid in _processes(process.pid):
+                # Killing one may have ended another.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.communicate(timeout=60)
 
 
 def end(process: subprocess.Popen[str], home: Path, name: str) -> Sweep:
@@ -76,9 +97,9 @@ def end(process: subprocess.Popen[str], home: Path, name: str) -> Sweep:
     return Sweep(home / "runs" / name, process.returncode, stdout, stderr)
 
 
-def leftovers(session: int) -> list[str]:
+def _processes(session: int) -> dict[int, str]:
     """Command lines of processes of a session that have not ended; the dead may wait to be buried."""
-    found = []
+    found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -88,8 +109,27 @@ def leftovers(session: int) -> list[str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(fields[2]) == session and state != "Z":
-            found.append(command)
+            found[int(entry.name)] = command
     return found
+
+
+def leftovers(session: int) -> list[str]:
+    """Command lines of what is left of a session."""
+    return list(_processes(session).values())
+
+
+def titled(session: int, title: str) -> list[int]:
+    """Processes of a session that Ray has given a title."""
+    return [pid for pid, command in _processes(session).items() if command.startswith(title)]
+
+
+def worker(session: int, title: str) -> int:
+    """A process that Ray has given a title; waits for it, as titles are written anew with every call."""
+    deadline = time.monotonic() + 30
+    while not (found := titled(session, title)):
+        assert time.monotonic() < deadline, f"no {title} among {leftovers(session)}"
+        time.sleep(0.01)
+    return found[0]
 
 
 def soon_gone(session: int) -> bool:

@@ -2,28 +2,15 @@
 
 import os
 import signal
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ristune.sweep import results
-from tests.integration.sweeps import LONG, end, leftovers, soon_gone, start, wait_for
+from tests.integration.sweeps import LONG, end, leftovers, soon_gone, start, wait_for, worker
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    # Ray's sockets lie below it, and a socket's path must be short.
-    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
-        yield Path(folder)
-        left = [
-            path.name for pattern in ("ristune-*", "wandb-*", "tmp*") for path in Path(folder).glob(pattern)
-        ]
-        assert left == [], "temporary files were left behind"
 
 
 @pytest.mark.parametrize(
@@ -63,18 +50,10 @@ def test_a_worker_that_is_killed_costs_its_trial_and_no_more(home: Path) -> None
         lambda text: text.count('"reported"') > 3,
         process,
     )
-    os.kill(_a_worker(process.pid), signal.SIGKILL)
+    os.kill(worker(process.pid, "ray::_Inner"), signal.SIGKILL)
     sweep = end(process, home, "killed")
     assert sweep.status == 0, sweep.stderr
     assert soon_gone(process.pid), leftovers(process.pid)
     assert sweep.summary["trials"]["failed"] == 1
     assert sweep.summary["trials"]["complete"] == 2
     assert sweep.summary["failures"] == {"failed: The actor died unexpectedly before finishing this task.": 1}
-
-
-def _a_worker(session: int) -> int:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::_Inner"):
-            if os.getsid(int(entry.name)) == session:
-                return int(entry.name)
-    raise AssertionError("no worker is training")

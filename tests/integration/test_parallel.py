@@ -7,19 +7,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.data.drawing import files
 from tests.integration.slow import PACE
-from tests.integration.sweeps import CONFIGS, ROOT, environment, leftovers, soon_gone
+from tests.integration.sweeps import CONFIGS, ROOT, environment, launch, leftovers, soon_gone, titled, worker
 
 pytestmark = pytest.mark.ray
 SHARDS = 9
+# What Ray calls a process of the pool.
+TITLE = "ray::_Worker"
 SLOW = """\
 _target_: tests.integration.slow.SlowSimulator
 train: 80
@@ -71,27 +71,17 @@ with ray_running(2, 0, None, {}):
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    # Ray's sockets lie below it, and a socket's path must be short.
-    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
-        (Path(folder) / "configs" / "simulator").mkdir(parents=True)
-        (Path(folder) / "configs" / "simulator" / "slow.yaml").write_text(SLOW)
-        yield Path(folder)
-        left = [path.name for pattern in ("ristune-*", "tmp*") for path in Path(folder).glob(pattern)]
-        assert left == [], "temporary files were left behind"
+def home(home: Path) -> Path:
+    (home / "configs" / "simulator").mkdir(parents=True)
+    (home / "configs" / "simulator" / "slow.yaml").write_text(SLOW)
+    return home
 
 
 def start(home: Path, uri: Path, *more: str, pace: float = 0, **variables: str) -> subprocess.Popen[str]:
     command = ["task=toy", "simulator=slow", "--config-dir", str(home / "configs"), "--shard-rows", "10"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "ristune.simulate", *command]
-        + ["--config-dir", str(CONFIGS), "--out", str(uri), *more],
-        cwd=ROOT,
-        env={**environment(home), PACE: str(pace), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    return launch(
+        ["ristune.simulate", *command, "--config-dir", str(CONFIGS), "--out", str(uri), *more],
+        {**environment(home), PACE: str(pace), **variables},
     )
 
 
@@ -116,15 +106,6 @@ def wait_for_records(uri: Path, count: int, process: subprocess.Popen[str]) -> N
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no shard was written"
         time.sleep(0.02)
-
-
-def workers_of(session: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::_Worker"):
-            if os.getsid(int(entry.name)) == session:
-                found.append(int(entry.name))
-    return found
 
 
 def assert_continued(home: Path, whole: dict[str, bytes]) -> None:
@@ -167,7 +148,7 @@ def test_a_simulation_that_is_killed_is_continued_by_the_same_command(
     process.kill()
     process.communicate(timeout=60)
     deadline = time.monotonic() + 30
-    while workers_of(process.pid):
+    while titled(process.pid, TITLE):
         assert time.monotonic() < deadline, leftovers(process.pid)
         time.sleep(0.1)
     assert_continued(home, whole)
@@ -181,7 +162,7 @@ def test_a_simulation_that_is_killed_is_continued_by_the_same_command(
 def test_a_worker_that_is_killed_is_replaced(home: Path, whole: dict[str, bytes]) -> None:
     process = start(home, home / "d", "--workers", "2", pace=0.5)
     wait_for_records(home / "d", 2, process)
-    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    os.kill(worker(process.pid, TITLE), signal.SIGKILL)
     end(process)
     assert files(home / "d") == whole
 
