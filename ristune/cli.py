@@ -80,6 +80,29 @@ def configure(arguments: argparse.Namespace, more: Sequence[str] = ()) -> Config
     return compose([*more, *arguments.overrides], arguments.config_dir)
 
 
+def add_from(parser: Parser, purpose: str) -> None:
+    """Add `--from`, which `configure_from` reads.
+
+    Args:
+        parser: of the command.
+        purpose: what the command does with a sweep's best values.
+    """
+    parser.add_argument("--from", dest="best", type=Path, metavar="best.yaml", help=purpose)
+
+
+def configure_from(arguments: argparse.Namespace) -> tuple[Config, list[str]]:
+    """The configuration of a command line with `--from`, and the overrides that come from there.
+
+    Raises:
+        InputError: if the file cannot be read, or as `compose`.
+    """
+    if arguments.best is None:
+        return configure(arguments), []
+    more, directories = _read_best(arguments.best)
+    arguments.config_dir = [*directories, *arguments.config_dir]
+    return configure(arguments, more), more
+
+
 def check_writable(option: str, directory: Path) -> None:
     """Try an output folder and leave no trace, so that one that cannot be written is known before any work.
 
@@ -111,3 +134,22 @@ def console() -> Console:
 def show(values: dict[str, Any]) -> str:
     """The configuration as YAML."""
     return yaml.safe_dump(values, sort_keys=False)
+
+
+def _read_best(path: Path) -> tuple[list[str], list[str]]:
+    """Overrides and configuration folders of a `best.yaml`.
+
+    Raises:
+        InputError: if the file cannot be read as one.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+        overrides, config_dirs = content["overrides"], content["config_dirs"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise InputError(
+            "--from",
+            str(path),
+            f"it must be a YAML file with 'overrides' and 'config_dirs' ({type(error).__name__}: {error})",
+            "give the best.yaml of a sweep, runs/NAME/best.yaml",
+        ) from error
+    return [str(text) for text in overrides], [str(text) for text in config_dirs]

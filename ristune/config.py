@@ -6,7 +6,7 @@ This module alone knows hydra. It refuses unknown paths and wrong types, and say
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import hydra.utils
 from hydra import compose as hydra_compose
@@ -25,11 +25,14 @@ from ristune.overrides import check_value, literal, put, spell
 from ristune.tracking import TrackingConfig
 from ristune.training.config import OptimizerConfig, TrainingConfig
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 SAMPLERS = ("tpe", "random")
 # What every generator that is seeded takes.
 SEEDS = 2**32
 SEED_RULE = "in [0, 2**32)"
-Section = TypeVar("Section")
+Section = TypeVar("Section", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -257,7 +260,7 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 
 
 def _section(section: type[Section], name: str, values: Mapping[str, Any]) -> Section:
-    known = {field.name for field in fields(section)}  # type: ignore[arg-type]
+    known = {field.name for field in fields(section)}
     for key in [*sorted(set(values) - known), *sorted(known - set(values))]:
         rule = "it must be one of " + ", ".join(sorted(known))
         raise InputError(f"{name}.{key}", values.get(key), rule, f"correct the YAML of the group {name!r}")

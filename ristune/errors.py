@@ -1,5 +1,7 @@
 """The one error that means "the user can mend this": bad input, found at the border."""
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """Input that ristune refuses, with all a user needs to mend it.
@@ -23,6 +25,12 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
         """Pickle by fields, so that the error crosses a process boundary whole."""
         return (InputError, (self.name, self.value, self.rule, self.remedy))
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def require(ok: bool, name: str, value: object, rule: str) -> None:

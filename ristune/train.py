@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,6 +23,7 @@ from ristune.tracking import track
 from ristune.training import dump, resume
 from ristune.training.memory import out_of_memory
 from ristune.training.record import Record, Status
+from ristune.training.tensors import trainable
 from ristune.training.trainer import Trainer
 from ristune.trial import Trial, finite, prepare
 
@@ -43,32 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run(_main, argv)
 
 
-def read_best(path: Path) -> tuple[list[str], list[str]]:
-    """Overrides and configuration folders of a `best.yaml`.
-
-    Raises:
-        InputError: if the file cannot be read as one.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())
-        overrides, config_dirs = content["overrides"], content["config_dirs"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise InputError(
-            "--from",
-            str(path),
-            f"it must be a YAML file with 'overrides' and 'config_dirs' ({type(error).__name__}: {error})",
-            "give the best.yaml of a sweep, runs/NAME/best.yaml",
-        ) from error
-    return [str(text) for text in overrides], [str(text) for text in config_dirs]
-
-
 def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser(
         "train", "Run one trial: train, validate every epoch, keep the best epoch's weights.", EXAMPLES
     )
-    parser.add_argument(
-        "--from", dest="best", type=Path, metavar="best.yaml", help="start from a sweep's best values"
-    )
+    cli.add_from(parser, "start from a sweep's best values")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: OUTPUT/train-TASK-TIME)"
     )
@@ -78,11 +57,7 @@ def _main(argv: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.resume is not None:
         return _resume(arguments)
-    more: list[str] = []
-    if arguments.best is not None:
-        more, directories = read_best(arguments.best)
-        arguments.config_dir = [*directories, *arguments.config_dir]
-    config = cli.configure(arguments, more)
+    config, _ = cli.configure_from(arguments)
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
@@ -164,7 +139,7 @@ def _status(out: Path) -> str:
 
 
 def _introduce(trial: Trial, out: Path, console: Console) -> None:
-    parameters = sum(p.numel() for p in trial.task.network.parameters() if p.requires_grad)
+    parameters = sum(p.numel() for p in trainable(trial.task.network).values())
     config = trial.config
     console.print(
         f"task {config.task['name']}: {parameters:,} parameters, {trial.train.rows} training and "

@@ -72,10 +72,10 @@ def moved(batches: Iterator[Rows], device: torch.device) -> Iterator[Tensor]:
         for batch in batches:
             with torch.cuda.stream(stream):
                 there = torch.from_numpy(batch).to(device, non_blocking=True)
-                copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                copied = torch.cuda.Event()
                 copied.record(stream)
             under_way.append((copied, batch))
-            while under_way and under_way[0][0].query():  # type: ignore[no-untyped-call]
+            while under_way and under_way[0][0].query():
                 under_way.popleft()
             if sent is not None:
                 yield _received(*sent)
@@ -90,7 +90,7 @@ def moved(batches: Iterator[Rows], device: torch.device) -> Iterator[Tensor]:
 @cache
 def _copies(device: torch.device) -> torch.cuda.Stream:
     """The stream for copies to a device: one for all epochs, since memory is kept for each stream."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(device)
 
 
 def _received(batch: Tensor, copied: torch.cuda.Event) -> Tensor:

@@ -18,7 +18,6 @@ from ristune.doctor.provenance import origins, render
 from ristune.doctor.registry import CHECKS
 from ristune.doctor.replay import describe, replay
 from ristune.errors import InputError
-from ristune.train import read_best
 from ristune.training.device import resolve_device
 
 EXAMPLES = """\
@@ -48,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser("doctor", PURPOSE, EXAMPLES)
-    parser.add_argument(
-        "--from", dest="best", type=Path, metavar="best.yaml", help="check a sweep's best values"
-    )
+    cli.add_from(parser, "check a sweep's best values")
     parser.add_argument(
         "--only", action="append", default=[], metavar="CHECK", help="run this check; may be repeated"
     )
@@ -66,11 +63,7 @@ def _main(argv: Sequence[str]) -> int:
     if arguments.replay is not None:
         return _replay(arguments)
     chosen = choose(list(PURPOSES), arguments.only)
-    more: list[str] = []
-    if arguments.best is not None:
-        more, directories = read_best(arguments.best)
-        arguments.config_dir = [*directories, *arguments.config_dir]
-    config = cli.configure(arguments, more)
+    config, more = cli.configure_from(arguments)
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE

@@ -23,6 +23,7 @@ from ristune.storage.access import open_storage
 from ristune.training.forward import forward
 from ristune.training.record import Record
 from ristune.training.task import Batch, Output, Task
+from ristune.training.tensors import trainable
 from ristune.trial import Trial, prepare
 
 # The short training: enough steps to see what moves, few enough for a few seconds.
@@ -50,7 +51,7 @@ class Trained:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """The trainable parameters by name."""
-        return trainable(self.trial.task)
+        return dict(trainable(self.trial.task.network))
 
 
 class Bench:
@@ -115,14 +116,11 @@ class Bench:
 
     def _train(self) -> Trained:
         trial = self.fresh()
-        before = {name: parameter.detach().clone() for name, parameter in trainable(trial.task).items()}
+        before = {
+            name: parameter.detach().clone() for name, parameter in trainable(trial.task.network).items()
+        }
         folder = self.folder / "trained"
         return Trained(trial, before, tuple(trial.run(folder)), folder / "best")
-
-
-def trainable(task: Task) -> dict[str, Tensor]:
-    """The parameters of a task's network that require a gradient, by name."""
-    return {name: p for name, p in task.network.named_parameters() if p.requires_grad}
 
 
 def tensors(output: Output) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from ristune.training import checkpoint
 from ristune.training.forward import forward, prepare
 from ristune.training.means import Means
 from ristune.training.task import Batch, Prepares, Task
+from ristune.training.tensors import rows_of
 
 # Largest difference, relative to the root mean square, that fused kernels for inference may make.
 ROUNDING = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 5e-3}
@@ -61,7 +62,7 @@ def saved_loaded(bench: Bench) -> Outcome:
     with torch.no_grad():
         for batch in trial.val.epoch(0):
             output, prepared = forward(trial.task, batch, trial.trainer.precision, bench.device)
-            means.add(trial.task.metrics(output, prepared), len(next(iter(batch.values()))))
+            means.add(trial.task.metrics(output, prepared), rows_of(batch))
     return _judge(best[-1].val, means.result())
 
 

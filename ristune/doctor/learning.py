@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from ristune.doctor.bench import Bench, Trained, tensors, trainable
+from ristune.doctor.bench import Bench, Trained, tensors
 from ristune.doctor.outcome import Outcome, failed, passed, skipped, some
 from ristune.training.forward import total_loss
 from ristune.training.record import Record, Status
 from ristune.training.task import Task
+from ristune.training.tensors import trainable
 from ristune.trial import Trial
 
 # Batches that gradients are looked at on.
@@ -193,7 +194,7 @@ def _fault(term: Tensor, task: Task) -> str:
         return f"its value is {term.item()}"
     if not term.requires_grad:
         return f"it is a constant, {term.item():.3g}, without a gradient"
-    parameters = list(trainable(task).values())
+    parameters = list(trainable(task.network).values())
     found = [
         g
         for g in torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)

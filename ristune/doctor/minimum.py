@@ -9,6 +9,7 @@ from ristune.doctor.bench import Bench, tensors
 from ristune.doctor.outcome import Outcome, failed, passed, skipped, some
 from ristune.training.forward import full_precision
 from ristune.training.task import Batch, KnowsTruth, Output, Task
+from ristune.training.tensors import inexact
 
 # Steps away from the truth, relative to the size of an untrained output.
 SCALES = (1e-3, 1e-2, 1e-1, 1.0)
@@ -68,10 +69,7 @@ def _slope(
     task: Task, name: str, right: Mapping[str, Tensor], prepared: Batch, lone: bool
 ) -> dict[str, Tensor]:
     """The gradient of a term with respect to the output."""
-    leaves = {
-        key: tensor.clone().requires_grad_(tensor.is_floating_point() or tensor.is_complex())
-        for key, tensor in right.items()
-    }
+    leaves = {key: tensor.clone().requires_grad_(inexact(tensor)) for key, tensor in right.items()}
     asked = {key: leaf for key, leaf in leaves.items() if leaf.requires_grad}
     term = _loss(task, leaves, prepared, lone)[name]
     if not term.requires_grad:
@@ -92,7 +90,7 @@ def _around(
             {
                 key: torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor.device)
                 for key, tensor in right.items()
-                if tensor.is_floating_point() or tensor.is_complex()
+                if inexact(tensor)
             }
             for _ in range(DIRECTIONS)
         ]
@@ -106,6 +104,6 @@ def _around(
 
 def _rms(tensor: Tensor) -> float:
     """Root mean square, 1 where all is 0: what a step is measured by."""
-    if not (tensor.is_floating_point() or tensor.is_complex()):
+    if not inexact(tensor):
         return 1.0
     return tensor.abs().double().square().mean().sqrt().item() or 1.0

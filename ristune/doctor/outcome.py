@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from ristune import errors
 from ristune.errors import InputError
 
 T = TypeVar("T")
@@ -54,9 +55,8 @@ def skipped(why: str) -> Outcome:
 
 
 def some(names: Sequence[str]) -> str:
-    """Names in words: the first ones, and how many there are beside them."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    """Names in words, as many as a row of the table holds."""
+    return errors.some(names, SHOWN)
 
 
 class Unavailable(Exception):
@@ -89,6 +89,7 @@ def attempt(call: Callable[[], T]) -> T | Fault:
         raise
     except InputError as error:
         return Fault(error, f"{error.name}: got {error.value!r}; {error.rule}", error.remedy)
+    # A task may raise anything: here it becomes the row that says so, and the exit status.
     except Exception as error:
         cause = _innermost(error)
         message = " ".join(str(cause).split())

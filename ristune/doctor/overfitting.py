@@ -11,6 +11,7 @@ from ristune.doctor.bench import Bench
 from ristune.doctor.outcome import Outcome, failed, passed
 from ristune.training.forward import total_loss
 from ristune.training.task import Batch
+from ristune.training.tensors import rows_of
 from ristune.trial import Trial
 
 ROWS, BATCH, EPOCHS = 64, 32, 80
@@ -127,5 +128,5 @@ def _mean_loss(bench: Bench, trial: Trial, batches: list[Batch]) -> float:
     with torch.no_grad(), bench.seeded():
         for batch in batches:
             output, prepared = bench.forward(trial.task, batch)
-            total += total_loss(trial.task.loss(output, prepared)).item() * len(next(iter(batch.values())))
+            total += total_loss(trial.task.loss(output, prepared)).item() * rows_of(batch)
     return total / trial.train.rows

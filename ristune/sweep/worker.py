@@ -140,6 +140,7 @@ class TrialWorker(Trainable):
         """Do something with the tracker; if it fails the trial goes on without, and says so once."""
         try:
             action()
+        # A tracker may raise anything: a training is not worth losing to what looks on.
         except Exception as error:
             self._tracker = None
             self._warnings.append(f"tracking: {what} failed, the trial goes on without: {error}")

@@ -49,7 +49,7 @@ class Average:
         decay = min(self._decay, self._updates / (9 + self._updates))
         # torch's rule, called here: `update_parameters` would make the host wait for a GPU at each step, and
         # copy buffers that the next window has changed already.
-        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        update = get_ema_multi_avg_fn(decay)
         update(_values(self._averaged.module), _values(self._network), None)
         self._averaged.n_averaged += 1
 

@@ -1,4 +1,4 @@
-"""What an epoch did to the parameters, by group, and whether predictions differ between scenes.
+"""What an epoch did to the parameters, by group, and whether predictions differ between samples.
 
 All is summed on the device; the host reads it at the end of the epoch.
 """
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ristune.training.step import Attempt
 from ristune.training.task import Output
+from ristune.training.tensors import inexact, trainable
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Diagnosis:
         grad_norms: mean over the steps taken of the gradient's norm before clipping.
         coverage: share of parameters, by number of values, that had a gradient other than 0.
         update_ratio: norm of the epoch's last update over that of the weights; none if it was skipped.
-        spread: by output, variance over the validation's scenes as a share of the mean square, each taken
+        spread: by output, variance over the validation's samples as a share of the mean square, each taken
             over all of the output's values: 0 for a constant prediction.
         dead: names of parameters that had no gradient other than 0.
     """
@@ -43,7 +44,7 @@ class Watch:
     """
 
     def __init__(self, network: nn.Module, groups: Mapping[str, Sequence[str]], device: torch.device) -> None:
-        self._parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._parameters = trainable(network)
         self._groups = groups
         order = {name: index for index, name in enumerate(self._parameters)}
         self._order = order
@@ -102,7 +103,7 @@ class Watch:
 
 
 class Spread:
-    """Variance of a network's outputs over scenes, summed in FP64."""
+    """Variance of a network's outputs over samples, summed in FP64."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
@@ -113,8 +114,7 @@ class Spread:
         outputs = output if isinstance(output, Mapping) else {"output": output}
         self._count += samples
         for name, value in outputs.items():
-            numeric = value.is_floating_point() or value.is_complex()
-            if value.ndim == 0 or len(value) != samples or not numeric:
+            if value.ndim == 0 or len(value) != samples or not inexact(value):
                 continue
             real = torch.view_as_real(value) if value.is_complex() else value
             flat = real.detach().reshape(samples, -1).double()
@@ -124,7 +124,7 @@ class Spread:
             self._sums[name] = first, second
 
     def result(self) -> dict[str, float]:
-        """By output, the variance over scenes as a share of the mean square."""
+        """By output, the variance over samples as a share of the mean square."""
         shares = {}
         for name, (first, second) in self._sums.items():
             square = second.item()

@@ -6,8 +6,12 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from ristune.errors import InputError
+from ristune.errors import InputError, some
 from ristune.training.config import OptimizerConfig
+from ristune.training.tensors import trainable
+
+# Names of parameters in a message.
+NAMED = 8
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -23,7 +27,7 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.
     Raises:
         InputError: if nothing is trainable, or a group's pattern fits no parameter or one of another group.
     """
-    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    parameters = trainable(network)
     if not parameters:
         raise InputError(
             "task.network",
@@ -69,7 +73,7 @@ def group_names(parameters: list[str], config: OptimizerConfig) -> dict[str, str
                 raise InputError(
                     f"optimizer.groups.{name}.match",
                     pattern,
-                    f"it must fit a trainable parameter; there are {_some(parameters)}",
+                    f"it must fit a trainable parameter; there are {some(parameters, NAMED)}",
                     "correct the pattern; * stands for anything",
                 )
             for parameter in fitting:
@@ -90,8 +94,3 @@ def diagnosed_groups(parameters: list[str], config: OptimizerConfig) -> Mapping[
     for parameter, group in group_names(parameters, config).items():
         groups.setdefault(group or parameter.partition(".")[0], []).append(parameter)
     return groups
-
-
-def _some(names: list[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ristune.errors import InputError
+from ristune.errors import InputError, some
 from ristune.training.average import Average
 from ristune.training.schedule import Schedule
+from ristune.training.tensors import trainable
 
 # More names than these help nobody.
 NAMED = 3
@@ -90,7 +91,7 @@ class GuardedStep:
         scaler: torch.amp.GradScaler,
         device: torch.device,
     ) -> None:
-        self._parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._parameters = trainable(network)
         self._network = network
         self._optimizer = optimizer
         self._schedule = schedule
@@ -144,18 +145,19 @@ class GuardedStep:
         if attempt.copied is not None:
             attempt.copied.synchronize()
         skipped, scale, after, norm, *values = attempt.report.tolist()
-        losses = []
+        totals, named = [], []
         for names in attempt.terms:
             total, *terms = values[: 1 + len(names)]
             del values[: 1 + len(names)]
-            losses.append({**dict(zip(names, terms, strict=True)), "loss": total})
+            totals.append(total)
+            named.append(dict(zip(names, terms, strict=True)))
+        losses = [{**terms, "loss": total} for total, terms in zip(totals, named, strict=True)]
         if not skipped:
             self._schedule.step()
             self._average.step()
             return StepResult(True, "", False, scale, norm, losses)
-        finite = all(math.isfinite(each["loss"]) for each in losses)
-        calibrating = finite and after < scale and scale > 1
-        reason = fault(list(self._parameters), attempt.norms, losses, norm, scale)
+        calibrating = all(map(math.isfinite, totals)) and after < scale and scale > 1
+        reason = self._fault(attempt.norms, totals, named, norm, scale)
         return StepResult(False, reason, calibrating, scale, norm, losses)
 
     def _norms(self, graded: Sequence[nn.Parameter]) -> Tensor:
@@ -208,37 +210,28 @@ class GuardedStep:
             self._pinned[len(report)] = torch.empty(len(report), dtype=report.dtype, pin_memory=True)
         there = self._pinned[len(report)]
         there.copy_(report, non_blocking=True)
-        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied = torch.cuda.Event()
         copied.record()
         return there, copied
 
-
-def fault(
-    parameters: Sequence[str],
-    norms: Tensor,
-    losses: Sequence[Mapping[str, float]],
-    norm: float,
-    scale: float,
-) -> str:
-    """What was not finite in a window, by name: loss terms, or else parameters.
-
-    Args:
-        parameters: names.
-        norms: of their gradients, [P].
-        losses: of each micro-batch, terms by name and `loss`.
-        norm: of all gradients.
-        scale: of the gradient scaler.
-    """
-    for terms in losses:
-        bad = [(k, v) for k, v in terms.items() if k != "loss" and not math.isfinite(v)]
-        if bad:
-            return "loss term " + ", ".join(f"{name!r} is {value}" for name, value in bad[:NAMED])
-        if not math.isfinite(terms["loss"]):
-            return "each loss term is finite, their sum is not"
-    finite = torch.isfinite(norms).tolist()
-    names = [name for name, good in zip(parameters, finite, strict=True) if not good]
-    if not names:
-        return f"the global gradient norm is {norm}"
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    scaled = f" at scale {scale:g}" if scale != 1 else ""
-    return f"the gradient of {', '.join(names[:NAMED])}{more} is not finite{scaled}"
+    def _fault(
+        self,
+        norms: Tensor,
+        totals: Sequence[float],
+        named: Sequence[Mapping[str, float]],
+        norm: float,
+        scale: float,
+    ) -> str:
+        """What was not finite in a window, by name: loss terms, or else parameters."""
+        for total, terms in zip(totals, named, strict=True):
+            bad = [f"{name!r} is {value}" for name, value in terms.items() if not math.isfinite(value)]
+            if bad:
+                return f"loss term {some(bad, NAMED)}"
+            if not math.isfinite(total):
+                return "each loss term is finite, their sum is not"
+        finite = torch.isfinite(norms).tolist()
+        names = [name for name, good in zip(self._parameters, finite, strict=True) if not good]
+        if not names:
+            return f"the global gradient norm is {norm}"
+        scaled = f" at scale {scale:g}" if scale != 1 else ""
+        return f"the gradient of {some(names, NAMED)} is not finite{scaled}"

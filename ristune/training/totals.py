@@ -10,8 +10,9 @@ from torch import Tensor
 from ristune.training.diagnostics import Watch
 from ristune.training.step import StepResult
 from ristune.training.task import Batch
+from ristune.training.tensors import inexact, rows_of
 
-KEPT = ("samples", "counts", "steps", "norm", "clips", "failed", "cause", "waiting", "seconds", "wall")
+KEPT = ("counts", "steps", "norm", "clips", "failed", "cause", "waiting", "seconds", "wall")
 
 
 class Totals:
@@ -23,7 +24,6 @@ class Totals:
 
     Attributes:
         watch: as given.
-        samples: seen.
         sums: of the loss and its terms, by name, weighted by samples.
         counts: samples of these, by name.
         steps: taken.
@@ -38,7 +38,7 @@ class Totals:
 
     def __init__(self, clip_norm: float, watch: Watch | None) -> None:
         self.watch = watch
-        self.samples = self.steps = self.clips = self.failed = 0
+        self.steps = self.clips = self.failed = 0
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.norm = self.waiting = self.seconds = self.wall = 0.0
@@ -54,7 +54,6 @@ class Totals:
             sizes: samples of its micro-batches.
         """
         for terms, size in zip(result.losses, sizes, strict=True):
-            self.samples += size
             for name, value in terms.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value * size
                 self.counts[name] = self.counts.get(name, 0) + size
@@ -66,13 +65,18 @@ class Totals:
     def check_inputs(self, batch: Batch) -> None:
         """Look for NaN and infinity in a batch's columns, without waiting for the device."""
         for name, column in batch.items():
-            if not (column.is_floating_point() or column.is_complex()):
+            if not inexact(column):
                 continue
             # One pass without a mask: a sum in FP32 or wider is finite if and only if all of it is, or it is
             # so large that nothing could be learned from it.
             total = column.sum(dtype=torch.promote_types(column.dtype, torch.float32))
             bad = (~torch.isfinite(total)).long()
             self._inputs[name] = self._inputs[name] + bad if name in self._inputs else bad
+
+    @property
+    def samples(self) -> int:
+        """Samples seen: every one has a loss."""
+        return self.counts.get("loss", 0)
 
     @property
     def means(self) -> dict[str, float]:
@@ -121,9 +125,9 @@ class Totals:
 def bad_columns(batches: Sequence[Batch]) -> str:
     """The columns of a window that hold NaN or infinity, and in how many samples; empty if none does."""
     found = []
-    rows = sum(len(next(iter(batch.values()))) for batch in batches)
+    rows = sum(map(rows_of, batches))
     for name, column in batches[0].items():
-        if column.is_floating_point() or column.is_complex():
+        if inexact(column):
             flat = [torch.isfinite(batch[name]).reshape(len(batch[name]), -1) for batch in batches]
             bad = rows - int(sum(part.all(1).sum().item() for part in flat))
             if bad:

@@ -25,6 +25,7 @@ from ristune.training.rng import RandomState
 from ristune.training.schedule import Schedule
 from ristune.training.step import GuardedStep
 from ristune.training.task import Batches, Task
+from ristune.training.tensors import trainable
 from ristune.training.totals import Totals
 from ristune.training.validation import Validation
 from ristune.training.watcher import Nobody, Watcher
@@ -75,8 +76,7 @@ class Trainer:
         network = task.network.to(device)
         self._objective = Objective(config.ceiling)
         self.optimizer = build_optimizer(network, optimizer)
-        trainable = [name for name, p in network.named_parameters() if p.requires_grad]
-        self._groups = diagnosed_groups(trainable, optimizer)
+        self._groups = diagnosed_groups(list(trainable(network)), optimizer)
         lengths = [len(stage_at(self._stages, epoch).train) for epoch in range(1, config.epochs + 1)]
         self.total_batches = sum(lengths)
         steps = sum(-(-length // config.accumulate) for length in lengths)
@@ -96,7 +96,7 @@ class Trainer:
         )
         self.progress = Progress()
         self._loop = WindowLoop(network, step, config, self.precision, device, self.progress)
-        self.interrupted = self._begun = False
+        self.interrupted = self._checked = False
         self._totals = self._new_totals()
         self._random: RandomState | None = None
 
@@ -148,6 +148,7 @@ class Trainer:
             InputError: if it is not, or a metric is not one value a sample.
         """
         self._validation.check(self.network, self._config.objective)
+        self._checked = True
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All that `load` needs to go on from here, beside the network: plain values, and tensors by name."""
@@ -197,11 +198,11 @@ class Trainer:
 
     def _begin(self) -> None:
         """Before the first window in this process: look at the objective, and put generators in place."""
-        if not self._begun:
+        if not self._checked:
             self.check_objective()
         if self._random is not None:
             self._random.restore(self._device)
-        self._begun, self._random = True, None
+            self._random = None
 
     def _epoch(self, watcher: Watcher, started: float) -> Record | None:
         """Train and validate; None if the watcher asked for a pause."""

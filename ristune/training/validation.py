@@ -11,6 +11,7 @@ from ristune.training.forward import forward
 from ristune.training.means import Means
 from ristune.training.rng import RandomState
 from ristune.training.task import Batch, Batches, Output, Task
+from ristune.training.tensors import rows_of
 
 
 class Validation:
@@ -42,7 +43,7 @@ class Validation:
         means = Means()
         for batch in self._batches.epoch(0):
             output, values = self._measure(network, batch)
-            rows = len(next(iter(batch.values())))
+            rows = rows_of(batch)
             means.add(values, rows)
             if spread is not None:
                 spread.add(output, rows)
@@ -70,7 +71,7 @@ class Validation:
                 f"it must be a metric of the task: {', '.join(sorted(metrics))}",
                 "choose one of them, or add it to the task's `metrics`",
             )
-        Means().add(metrics, len(next(iter(batch.values()))))
+        Means().add(metrics, rows_of(batch))
 
     def _measure(self, network: nn.Module, batch: Batch) -> tuple[Output, Mapping[str, Tensor]]:
         network.eval()

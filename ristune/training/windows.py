@@ -16,6 +16,7 @@ from ristune.training.memory import out_of_memory
 from ristune.training.rng import Generators, RandomState
 from ristune.training.step import Attempt, GuardedStep, StepResult
 from ristune.training.task import Batch
+from ristune.training.tensors import rows_of
 from ristune.training.totals import Totals, bad_columns
 from ristune.training.watcher import Failure, Watcher
 
@@ -62,7 +63,7 @@ class Window:
     @property
     def sizes(self) -> list[int]:
         """Samples of each batch."""
-        return [len(next(iter(batch.values()))) for batch in self.batches]
+        return [rows_of(batch) for batch in self.batches]
 
 
 class WindowLoop:

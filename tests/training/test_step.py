@@ -166,3 +166,12 @@ def test_losses_and_terms_of_each_micro_batch_reach_the_host_with_the_flag():
     made = Made()
     result = made.step.settle(made.window(linear, lambda weight: linear(weight) + 2))
     assert result.losses == [{"term": 0.0, "loss": 0.0}, {"term": 2.0, "loss": 2.0}]
+
+
+def test_a_term_that_is_called_loss_is_named_as_any_other():
+    made = Made()
+    made.step.begin()
+    bad = made.network["head"].weight.sum() * math.nan
+    made.step.backward(bad, 1.0)
+    attempt = made.step.update([bad.detach()], [{"loss": bad.detach()}])
+    assert made.step.settle(attempt).reason == "loss term 'loss' is nan"

@@ -29,6 +29,7 @@ for name in (
 vars(sys.modules["torchvision.datasets"])["VisionDataset"] = object
 vars(sys.modules["torchvision.transforms.functional"])["to_tensor"] = None
 
+# After the modules that stand in for torchvision.
 import streaming  # noqa: E402
 from streaming.base.util import clean_stale_shared_memory  # noqa: E402
 

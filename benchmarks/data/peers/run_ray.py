@@ -21,7 +21,7 @@ BUFFER = 2000
 STORE = 3 << 30
 
 
-class Unpack(ArrowBatchCollateFn):  # type: ignore[misc]
+class Unpack(ArrowBatchCollateFn):
     """Arrow table to tensors without the detour over NumPy objects."""
 
     def __call__(self, table: Any) -> Batch:

@@ -15,6 +15,7 @@ from ristune.training.culprit.report import Report
 from ristune.training.culprit.trace import trace
 from ristune.training.culprit.values import forward_findings
 from ristune.training.task import Batch, Task
+from ristune.training.tensors import rows_of
 
 _STAGES = ("input", "prepare", "forward", "loss", "backward")
 
@@ -54,7 +55,7 @@ def _investigate(
 ) -> list[Finding]:
     report = Report()
     total: dict[str, Tensor] = {}
-    rows = [len(next(iter(batch.values()))) for batch in batches]
+    rows = [rows_of(batch) for batch in batches]
     for index, batch in enumerate(batches):
         moment = Moment(task.network, device)
         place = f"micro-batch {index + 1} of {len(batches)}: " if len(batches) > 1 else ""

@@ -67,7 +67,7 @@ def _any_negative(tensors: Sequence[Tensor]) -> bool:
     return any(bool((tensor < 0).any()) for tensor in tensors if not tensor.is_complex())
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watch(TorchDispatchMode):
     """Follows non-finite values from the operation that made them to all that comes of them.
 
     Values are followed by storage, so views and in-place operations are, too. A storage with non-finite
