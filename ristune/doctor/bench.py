@@ -1,7 +1,7 @@
 """The small trial that the checks share, and what they derive of it; each is made once."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from ristune.doctor.outcome import Once
 from ristune.errors import InputError
 from ristune.simulate import ensure_dataset, simulate
 from ristune.storage.access import open_storage
+from ristune.training.config import TrainingConfig
+from ristune.training.curriculum import parse_curriculum
 from ristune.training.forward import forward
 from ristune.training.record import Record
 from ristune.training.task import Batch, Output, Task
@@ -163,7 +165,7 @@ def shrink(config: Config) -> Config:
     if limit > batch > 1 == limit % batch:
         # BatchNorm refuses a batch of one.
         limit -= 1
-    stages = _early(config.training.curriculum)
+    stages = _early(config.training)
     return config.with_values(
         {
             "data.fraction": 1.0,
@@ -176,17 +178,11 @@ def shrink(config: Config) -> Config:
     )
 
 
-def _early(stages: Sequence[Any]) -> list[Any]:
+def _early(training: TrainingConfig) -> list[dict[str, Any]]:
     """The stages of a curriculum, each an epoch long."""
-    if not all(isinstance(stage, Mapping) and isinstance(stage.get("from"), int) for stage in stages):
-        raise InputError(
-            "training.curriculum",
-            list(stages),
-            "it must be [{from: EPOCH, set: {PATH: VALUE}}, ...]",
-            "see configs/training/default.yaml",
-        )
-    first = 1 if stages and stages[0]["from"] == 1 else 2
-    return [{**stage, "from": first + index} for index, stage in enumerate(stages)]
+    stages = parse_curriculum(training.curriculum, training.epochs)
+    start = 1 if stages and stages[0][0] == 1 else 2
+    return [{"from": start + index, "set": dict(values)} for index, (_, values) in enumerate(stages)]
 
 
 def _enough(config: Config, dataset: Dataset, most: int) -> int:

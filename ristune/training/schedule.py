@@ -77,7 +77,6 @@ class Schedule:
                 factor=config.plateau_factor,
                 patience=config.plateau_patience,
                 threshold=0.0,
-                threshold_mode="abs",
                 min_lr=config.final_lr,
             )
             if config.schedule == "plateau"

@@ -54,7 +54,7 @@ def test_a_curriculum_runs_through_its_stages_an_epoch_each(toy_dataset):
 
 
 def test_a_curriculum_that_is_none_is_refused(toy_dataset):
-    with pytest.raises(InputError, match="training.curriculum: got .*it must be"):
+    with pytest.raises(InputError, match=r"training.curriculum\[0\]: got .*it must be"):
         shrink(configured(toy_dataset, training__curriculum=[{"set": {}}]))
 
 

@@ -28,6 +28,8 @@ from uuid import uuid4
 
 from pyarrow.fs import S3FileSystem
 
+from tests.s3.ceph_conf import ceph_conf
+
 BINARIES = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 PACKAGES = "ceph-mon ceph-osd radosgw ceph-common"
 START_SECONDS = 120.0
@@ -167,9 +169,7 @@ class Radosgw:
         mon_port, mon_port_old, port = _free_ports(3)
         fsid, osd = str(uuid4()), str(uuid4())
         addresses = f"[v2:127.0.0.1:{mon_port}/0,v1:127.0.0.1:{mon_port_old}/0]"
-        (self.folder / "ceph.conf").write_text(
-            _configuration(self.folder, fsid, addresses, port, self._memory)
-        )
+        (self.folder / "ceph.conf").write_text(ceph_conf(self.folder, fsid, addresses, port, self._memory))
         keyring = str(self.folder / "keyring")
         allow = ["--cap", "mon", "allow *"]
         everything = [*allow, "--cap", "osd", "allow *", "--cap", "mgr", "allow *", "--cap", "mds", "allow *"]
@@ -268,51 +268,6 @@ class Radosgw:
 
 def _spelled(keys: Keys) -> tuple[str, str]:
     return (f"--access-key={keys.access}", f"--secret-key={keys.secret}")
-
-
-def _configuration(folder: Path, fsid: str, addresses: str, port: int, memory: int) -> str:
-    return f"""
-[global]
-fsid = {fsid}
-mon host = {addresses}
-public addr = 127.0.0.1
-cluster addr = 127.0.0.1
-auth cluster required = cephx
-auth service required = cephx
-auth client required = cephx
-auth allow insecure global id reclaim = true
-mon allow pool size one = true
-mon warn on pool no redundancy = false
-osd pool default size = 1
-osd pool default min size = 1
-osd pool default pg num = 4
-osd pool default pg autoscale mode = off
-osd crush chooseleaf type = 0
-osd objectstore = memstore
-memstore device bytes = {memory}
-osd max object name len = 256
-osd max object namespace len = 64
-mgr initial modules =
-keyring = {folder}/keyring
-run dir = {folder}/run
-admin socket = {folder}/run/$cluster-$name.$pid.asok
-pid file = {folder}/run/$name.pid
-log file = {folder}/log/$name.log
-mon cluster log file = {folder}/log/cluster.log
-
-[mon]
-mon data = {folder}/mon
-
-[osd]
-osd data = {folder}/osd
-keyring = {folder}/osd/keyring
-
-[client.admin]
-rgw data = {folder}/rgw
-rgw frontends = beast endpoint=127.0.0.1:{port}
-debug rgw = 1
-log file = {folder}/log/rgw.log
-"""
 
 
 def _free_ports(count: int) -> list[int]:

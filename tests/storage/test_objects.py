@@ -5,45 +5,15 @@ import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 
 from ristune.errors import InputError
 from ristune.storage.access import open_storage
 from ristune.storage.fetch import READS, fetch
 from ristune.storage.objects import RANGE_BYTES
-from tests.storage.faults import Fault, fault_server
+from tests.storage.conftest import DATA, SECRET, SHA256, storage_of
+from tests.storage.faults import Fault
 from tests.storage.ranges import ranged
-
-DATA = np.random.default_rng(0).bytes(2 * RANGE_BYTES + 1000)
-SHA256 = hashlib.sha256(DATA).hexdigest()
-SECRET = "wJalrXUtnFEMIexample"
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(4) as threads:
-        yield threads
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDFIRST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    with fault_server() as running:
-        running.objects["bucket/d/shard"] = DATA
-        running.objects["bucket/d/small"] = b"0123456789"
-        yield running
-
-
-def storage_of(server, deadline=2.0, **settings):
-    said = "".join(f"&{key}={value}" for key, value in settings.items())
-    return open_storage(f"s3://bucket/d?endpoint={server.endpoint}&deadline={deadline}{said}", "data.uri")
-
-
-@pytest.fixture
-def storage(server):
-    return storage_of(server)
 
 
 def test_a_fetch_asks_once_for_the_size_and_once_for_each_range(server, storage, pool):
@@ -246,34 +216,6 @@ def test_what_is_written_is_read_and_counted(server, storage):
         assert server.objects["bucket/d/a/b"] == bytes(data)
     assert storage.read("a/b") == DATA
     assert storage.list("") == ("a", "shard", "small")
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-@pytest.mark.parametrize("data", [b"abc", DATA], ids=["small", "parts"])
-@pytest.mark.parametrize("kind", ["status", "reset"])
-def test_an_upload_that_fails_is_done_again(server, storage, method, data, kind):
-    server.faults = [Fault(kind, times=2, method=method)]
-    storage.write_atomic("new", data)
-    assert server.objects["bucket/d/new"] == data
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-@pytest.mark.parametrize("data", [b"abc", DATA], ids=["small", "parts"])
-def test_an_upload_that_never_succeeds_leaves_nothing_and_the_old(server, method, data):
-    storage = storage_of(server, deadline=0.5)
-    server.faults = [Fault("status", 10**6, method)]
-    for path in ("new", "small"):
-        with pytest.raises(InputError, match=f"s3://bucket/d/{path}: .* must answer within 0.5 s"):
-            storage.write_atomic(path, data)
-    assert set(server.objects) == {"bucket/d/shard", "bucket/d/small"}
-    assert server.objects["bucket/d/small"] == b"0123456789"
-
-
-def test_an_upload_stored_by_half_is_found_and_done_again(server, storage):
-    server.faults = [Fault("drop", times=1, method="PUT")]
-    storage.write_atomic("new", b"abcdef")
-    assert server.objects["bucket/d/new"] == b"abcdef"
-    assert server.count("PUT") == 2
 
 
 def test_a_tree_is_found_listed_and_removed(storage):

@@ -175,3 +175,11 @@ def test_a_term_that_is_called_loss_is_named_as_any_other():
     made.step.backward(bad, 1.0)
     attempt = made.step.update([bad.detach()], [{"loss": bad.detach()}])
     assert made.step.settle(attempt).reason == "loss term 'loss' is nan"
+
+
+def test_norms_that_are_finite_each_and_overflow_together_are_a_fault():
+    made = Made()
+    huge = made.window(lambda weight: 1.5e19 * (weight[0, 0] + made.network["norm"].weight[0]))
+    assert huge.norms.isfinite().all()
+    result = made.step.settle(huge)
+    assert (result.taken, result.reason) == (False, "the global gradient norm is inf")
