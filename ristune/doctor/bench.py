@@ -159,13 +159,17 @@ def shrink(config: Config) -> Config:
     dataset = open_dataset(config.data.uri)
     rows = dataset.limited("train", config.data.train_limit)
     most = math.ceil(rows * config.data.fraction)
-    limit = _enough(config, dataset, most) if config.data.filter else min(TRAIN, most)
+    stages = _early(config.training)
+    filters = [(stage["set"]["data.filter"], BATCH) for stage in stages if "data.filter" in stage["set"]]
+    limit = max(
+        _enough(config.with_values({"data.filter": each}), dataset, most, least)
+        for each, least in [(config.data.filter, TRAIN), *filters]
+    )
     val = min(VAL, dataset.limited("val", config.data.val_limit))
     batch = min(BATCH, config.training.batch_size, max(2, min(limit, TRAIN) // 4))
     if limit > batch > 1 == limit % batch:
         # BatchNorm refuses a batch of one.
         limit -= 1
-    stages = _early(config.training)
     return config.with_values(
         {
             "data.fraction": 1.0,
@@ -185,13 +189,13 @@ def _early(training: TrainingConfig) -> list[dict[str, Any]]:
     return [{"from": start + index, "set": dict(values)} for index, (_, values) in enumerate(stages)]
 
 
-def _enough(config: Config, dataset: Dataset, most: int) -> int:
-    """How many samples it takes until enough of them lie in the filter's bounds."""
+def _enough(config: Config, dataset: Dataset, most: int, least: int) -> int:
+    """How many samples it takes until `least` of them lie in the filter's bounds."""
     limit = min(TRAIN, most)
     while limit < most:
         small = config.with_values({"data.fraction": 1.0, "data.train_limit": limit}).data
         try:
-            if train_stream(small, dataset, BATCH, 0, torch.device("cpu")).rows >= TRAIN:
+            if train_stream(small, dataset, BATCH, 0, torch.device("cpu")).rows >= least:
                 return limit
         except InputError:
             # None of so few lies in them; with all samples the same refusal reaches the user.

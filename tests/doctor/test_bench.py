@@ -2,8 +2,9 @@ import pytest
 
 from ristune.config import compose
 from ristune.doctor import bench as of
+from ristune.doctor import overfitting
 from ristune.doctor.bench import Bench, shrink
-from ristune.doctor.outcome import Once, Unavailable
+from ristune.doctor.outcome import Once, Unavailable, Verdict
 from ristune.errors import InputError
 from ristune.trial import prepare
 from tests.conftest import TOY
@@ -44,6 +45,29 @@ def test_a_filter_that_leaves_nothing_of_the_first_samples_takes_all(toy_dataset
     assert float(target[0]) < best
     small = shrink(configured(toy_dataset, data__filter={"target": [best, None]}))
     assert small.data.train_limit >= 4
+
+
+def narrow_stage(toy_dataset):
+    """A configuration with a stage that leaves one sample, which is none of the first, and that one."""
+    target = prepare(configured(toy_dataset), print).dataset.split("train")["target"]
+    stage = {"from": 2, "set": {"data.filter": {"target": [float(target.max()), None]}}}
+    return configured(toy_dataset, training__curriculum=[stage]), int(target.argmax())
+
+
+def test_enough_samples_are_taken_for_each_stages_filter(toy_dataset, monkeypatch):
+    monkeypatch.setattr(of, "TRAIN", 4)
+    monkeypatch.setattr(of, "BATCH", 1)
+    config, row = narrow_stage(toy_dataset)
+    small = shrink(config)
+    assert small.data.train_limit > row >= 4
+    assert [record.epoch for record in prepare(small, print).run()] == [1, 2]
+
+
+def test_a_few_samples_are_fitted_without_the_stages(toy_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(overfitting, "ROWS", 8)
+    config, row = narrow_stage(toy_dataset)
+    assert row >= 8
+    assert overfitting.overfits(Bench(config, tmp_path, print)).verdict is Verdict.PASS
 
 
 def test_a_curriculum_runs_through_its_stages_an_epoch_each(toy_dataset):

@@ -169,6 +169,18 @@ def test_a_column_that_only_the_gradient_sees_is_held_to_account():
     assert "of its forward call it keeps a tensor with 4 of 32 values NaN" in node.detail
 
 
+def test_a_column_without_which_the_loss_itself_is_not_finite_is_not_held_to_account():
+    def loss(output, batch):
+        holed = batch["label"].isnan().any()
+        return {"odd": (output * 0).sqrt().mean() if holed else output.mean() * torch.inf}
+
+    label = torch.zeros(8)
+    label[3] = torch.nan
+    node, column = found(Planted(linear(), loss), batch(label=label))
+    assert "no loss term is affected by it" in column.detail
+    assert node.stage == "backward"
+
+
 def test_a_hook_that_spoils_a_parameters_gradient_is_found():
     network = linear()
     network.body.weight.register_hook(lambda gradient: gradient * torch.inf)
