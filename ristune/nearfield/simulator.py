@@ -129,10 +129,25 @@ class NearFieldSimulator:
         Returns:
             An array [rows, *shape] for each of `columns`.
         """
+        return self.draw_known(rows, rng)[0]
+
+    def draw_known(self, rows: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Draw scenes, and tell the symbols that no column holds: bounds are conditional on them.
+
+        Args:
+            rows: how many.
+            rng: the only source of randomness.
+
+        Returns:
+            As `draw`; and the symbols with the sources' amplitude, [rows, L, K], complex64.
+        """
         scenes = self.scene.draw(rows, self.geometry, rng)
         kappa, channel = self.channel.draw(rows, self.geometry.rows, self.geometry.columns, rng)
         snr_db = rng.uniform(self.channel.snr_db[0], self.channel.snr_db[1], rows)
-        field = self._field(scenes, rng)
+        symbols = self._symbols(scenes, rng)
+        azimuth, elevation = torch.from_numpy(scenes.azimuth), torch.from_numpy(scenes.elevation)
+        responses = source_steering(azimuth, elevation, torch.from_numpy(scenes.range), self.geometry).numpy()
+        field = symbols @ responses.transpose(0, 2, 1)
         y, noise_var = receive(field, channel, code_values(self.codes), snr_db, rng)
         block = {
             "y": _parts(y, "<f4"),
@@ -144,19 +159,16 @@ class NearFieldSimulator:
             **vars(scenes),
         }
         told_by = ("azimuth", "elevation", "range", "power", "snr_db", "y")
-        return {**block, "scene_id": identities(*(block[name] for name in told_by))}
+        return {**block, "scene_id": identities(*(block[name] for name in told_by))}, symbols
 
-    def _field(self, scenes: Scenes, rng: np.random.Generator) -> np.ndarray:
-        """The field at the surface, x_l = A s_l, [B, L, N], complex64."""
-        azimuth, elevation = torch.from_numpy(scenes.azimuth), torch.from_numpy(scenes.elevation)
-        responses = source_steering(azimuth, elevation, torch.from_numpy(scenes.range), self.geometry).numpy()
+    def _symbols(self, scenes: Scenes, rng: np.random.Generator) -> np.ndarray:
+        """Symbols with the sources' amplitude, [B, L, K], complex64."""
         shape = (len(scenes.power), self.snapshots, scenes.power.shape[1])
         if self.scene.source_model == "iid":
             symbols = complex_normal(shape, rng)
         else:
             symbols = np.broadcast_to(np.exp(1j * scenes.phase)[:, None], shape).astype(np.complex64)
-        amplitude = np.sqrt(scenes.power)[:, None]
-        return np.asarray((symbols * amplitude) @ responses.transpose(0, 2, 1))
+        return np.asarray(symbols * np.sqrt(scenes.power)[:, None])
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from ristune.data.writing.source import Simulated, shard_generator
 from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
 from ristune.nearfield.channel import code_values
-from ristune.nearfield.scene import covariance_factor
+from ristune.nearfield.scene import covariance_factor, source_steering
 from tests.nearfield.conftest import GEOMETRY, Drawn, scene_sampler, simulator
 
 SPLITS = ("train", "val", "test")
@@ -54,10 +54,9 @@ def test_no_covariance_is_stored():
 def test_labels_match_the_data_of_their_source_model(model):
     """The field's own sample covariance over many snapshots is the label; noise and channel are left out."""
     source = simulator(scene_sampler(source_model=model, num_sources=[2, 3]), snapshots=3000)
-    scenes = source.scene.draw(4, GEOMETRY, np.random.default_rng(0))
-    field = torch.from_numpy(source._field(scenes, np.random.default_rng(1)))
-    names = ("azimuth", "elevation", "range", "power", "phase")
-    labels = [torch.from_numpy(getattr(scenes, name)) for name in names]
+    drawn, symbols = source.draw_known(4, np.random.default_rng(0))
+    labels = [torch.from_numpy(drawn[name]) for name in ("azimuth", "elevation", "range", "power", "phase")]
+    field = torch.from_numpy(symbols) @ source_steering(*labels[:3], GEOMETRY).mT
     factor = covariance_factor(*labels, GEOMETRY, model)
     sample = field.mT @ field.conj() / 3000
     sample *= 144 / torch.diagonal(sample, dim1=1, dim2=2).real.sum(1)[:, None, None]

@@ -1,0 +1,181 @@
+"""Conditional maximum likelihood against the truth, its own residual, and the Cramer-Rao bound."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ristune.nearfield.bound import Sources, conditional_bound
+from ristune.nearfield.channel import ChannelSampler, code_values
+from ristune.nearfield.covariance import build_grid
+from ristune.nearfield.evaluation import true_points
+from ristune.nearfield.geometry import angles
+from ristune.nearfield.likelihood import (
+    LAST,
+    Dictionary,
+    Observation,
+    Region,
+    exchange,
+    maximum_likelihood,
+    pursue,
+    refine,
+    residual,
+)
+from ristune.nearfield.metrics import score
+from ristune.nearfield.sensing import observe, observe_sources
+from ristune.nearfield.simulator import NearFieldSimulator
+from tests.nearfield.conftest import GEOMETRY, VIEW, scene_sampler
+
+W, V, U = VIEW.limits()
+BOUNDS = torch.tensor([U, V, W])
+REGION = Region(GEOMETRY, BOUNDS[:, 0], BOUNDS[:, 1])
+GRID = build_grid(GEOMETRY, (3, 13, 23), VIEW.limits())
+
+
+class Cell:
+    """Scenes of one number of sources and one SNR."""
+
+    def __init__(self, sources, snr_db, scenes=24, seed=0):
+        simulator = NearFieldSimulator(
+            GEOMETRY,
+            scene_sampler(num_sources=[sources, sources]),
+            ChannelSampler(16, [3, 3], [snr_db, snr_db]),
+            {"family": "random", "bits": 3},
+            snapshots=16,
+            channel_dtype="f4",
+            train=1,
+            val=1,
+            test=1,
+            seed=1,
+        )
+        drawn, symbols = simulator.draw_known(scenes, np.random.default_rng(seed))
+        self.batch = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in drawn.items()}
+        self.symbols = torch.from_numpy(symbols)
+        self.data = Observation(
+            torch.view_as_complex(self.batch["y"]),
+            torch.view_as_complex(self.batch["h"]),
+            torch.from_numpy(code_values(simulator.codes)).expand(scenes, -1, -1),
+            self.batch["noise_var"],
+        )
+        self.truth = true_points(self.batch)
+        self.counts = self.batch["num_sources"]
+
+
+def test_vectors_are_seen_through_codes_and_channel():
+    cell = Cell(2, 10.0, scenes=3)
+    vectors = torch.randn(3, GEOMETRY.size, 4, dtype=torch.complex64)
+    found = observe(cell.data.h, cell.data.codes, vectors)
+    plain = cell.data.h[2] @ torch.diag(cell.data.codes[2, 5]) @ vectors[2]
+    assert torch.allclose(found[2, 5], plain, atol=1e-3)
+
+
+def test_slopes_at_the_base_station_are_those_of_finite_differences():
+    cell = Cell(2, 10.0, scenes=2)
+    h, codes = cell.data.h.to(torch.complex128), cell.data.codes.to(torch.complex128)
+    points = cell.truth.double()
+    _, slopes = observe_sources(h, codes, points, GEOMETRY)
+    for axis in range(3):
+        step = 1e-6 * torch.eye(3).double()[axis]
+        up, down = (observe_sources(h, codes, points + sign * step, GEOMETRY)[0] for sign in (1, -1))
+        differences = (up - down) / 2e-6
+        assert (differences - slopes[..., axis]).abs().max() < 1e-6 * differences.abs().max()
+
+
+def test_the_residual_of_the_truth_is_the_noise_outside_the_sources():
+    cell = Cell(3, 10.0, scenes=200)
+    share = residual(cell.data, cell.truth, GEOMETRY) / cell.data.noise_var / (16 * (16 - 3))
+    assert share.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_a_refinement_never_ends_above_its_start_nor_outside_the_region():
+    cell = Cell(3, 5.0)
+    start = cell.truth + 0.1 * torch.randn(cell.truth.shape, generator=torch.Generator().manual_seed(0))
+    start = torch.minimum(torch.maximum(start, REGION.low), REGION.high)
+    points, cost = refine(cell.data, start, REGION, LAST)
+    assert (cost <= residual(cell.data, start, GEOMETRY) * (1 + 1e-5)).all()
+    assert torch.allclose(cost, residual(cell.data, points, GEOMETRY), rtol=1e-4)
+    assert (points >= REGION.low).all() and (points <= REGION.high).all()
+
+
+def test_each_further_source_lowers_the_residual():
+    cell = Cell(3, 10.0)
+    found, costs = pursue(cell.data, Dictionary(cell.data, GRID), 4, REGION)
+    assert [points.shape for points in found] == [(24, k, 3) for k in (1, 2, 3, 4)]
+    assert (costs.diff(dim=1) < 0).all()
+
+
+def test_the_next_source_is_the_one_whose_residual_is_least():
+    cell = Cell(2, 20.0, scenes=2)
+    grid = build_grid(GEOMETRY, (2, 4, 5), VIEW.limits())
+    known = cell.truth[:, :1]
+    views, _ = observe_sources(cell.data.h, cell.data.codes, known, GEOMETRY)
+    found = Dictionary(cell.data, grid).next_source(torch.linalg.qr(views).Q)
+    for scene in range(2):
+        pairs = torch.cat([known[scene].expand(40, 1, 3), grid.points[:, None]], dim=1)
+        same = cell.data.of(torch.full((40,), scene))
+        best = residual(same, pairs, GEOMETRY).argmin()
+        assert torch.equal(found[scene], grid.points[best])
+
+
+@pytest.mark.parametrize(("sources", "least"), [(1, 0.99), (2, 0.95), (3, 0.85)])
+def test_sources_are_found_at_10_db(sources, least):
+    cell = Cell(sources, 10.0, scenes=50)
+    found = maximum_likelihood(cell.data, cell.counts, GRID, REGION)
+    assert score(found, cell.truth, cell.counts, gate_deg=1.0).recall >= least
+
+
+def test_scenes_of_several_counts_are_estimated_together():
+    one, three = Cell(1, 20.0, scenes=4), Cell(3, 20.0, scenes=4)
+    joined = Observation(
+        *(
+            torch.cat([getattr(c.data, name) for c in (one, three)])
+            for name in ("y", "h", "codes", "noise_var")
+        )
+    )
+    counts = torch.cat([one.counts, three.counts])
+    found = maximum_likelihood(joined, counts, GRID, REGION)
+    assert found.found.sum(dim=1).tolist() == [1] * 4 + [3] * 4
+    alone = maximum_likelihood(three.data, three.counts, GRID, REGION)
+    assert torch.allclose(found.points[4:], alone.points, atol=1e-4)
+
+
+def test_a_source_that_took_the_place_of_two_is_moved():
+    cell = Cell(3, 20.0)
+    between = cell.truth[:, :2].mean(dim=1, keepdim=True)
+    stuck, cost = refine(cell.data, torch.cat([between, between + 0.01, cell.truth[:, 2:]], dim=1), REGION, 6)
+    far = (stuck[:, :2] - cell.truth[:, :2]).abs().amax(dim=(1, 2)) > 0.05
+    assert far.sum() > 5
+    points, after = exchange(cell.data, Dictionary(cell.data, GRID), stuck, cost, REGION)
+    assert (after <= cost).all() and (after[far] < 0.5 * cost[far]).float().mean() > 0.7
+    assert points.shape == stuck.shape
+
+
+def test_no_truth_reaches_the_estimate():
+    cell = Cell(2, 10.0, scenes=8)
+    assert list(vars(cell.data)) == ["y", "h", "codes", "noise_var"]
+    found = maximum_likelihood(cell.data, cell.counts, GRID, REGION).points
+    other = maximum_likelihood(
+        replace(cell.data, noise_var=cell.data.noise_var * 9), cell.counts, GRID, REGION
+    )
+    assert torch.equal(found, other.points)
+
+
+@pytest.mark.parametrize("sources", [1, 2])
+def test_errors_lie_on_the_bound(sources):
+    cell = Cell(sources, 20.0, scenes=80)
+    points = maximum_likelihood(cell.data, cell.counts, GRID, REGION).points
+    at = Sources(*(cell.batch[name].double() for name in ("azimuth", "elevation", "range")))
+    data = cell.data
+    bound = conditional_bound(data.h, data.codes, at, cell.symbols, data.noise_var, GEOMETRY)
+    nearest = torch.cdist(cell.truth, points).argmin(dim=2)
+    azimuth, elevation, distance = angles(points.gather(1, nearest[..., None].expand(-1, -1, 3)))
+    good = (azimuth - at.azimuth).abs().amax(1).rad2deg() < 1
+    assert good.float().mean() > 0.95
+    errors = {
+        "azimuth": (azimuth - at.azimuth) / bound.azimuth,
+        "elevation": (elevation - at.elevation) / bound.elevation,
+        "range": (1 / distance - 1 / at.range) * at.range.square() / bound.range,
+    }
+    for name, normalised in errors.items():
+        assert 0.85 < normalised[good].square().mean().sqrt() < 1.25, name
