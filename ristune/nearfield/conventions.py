@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ristune.errors import InputError
-from ristune.nearfield.geometry import Geometry, angles, path_difference
+from ristune.nearfield.geometry import Geometry, angles, fresnel_difference, path_difference
 
 DIRECTIONS: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "u = sin az cos el, v = sin el": lambda az, el: (az.sin() * el.cos(), el.sin()),
@@ -89,12 +89,11 @@ class Convention:
             path, _ = path_difference(elements, points)
         else:
             along = points[..., :2] @ elements[:, 1:].T
-            square = {
-                "fresnel": elements.square().sum(-1) - along.square(),
-                "paraxial": elements.square().sum(-1).expand_as(along),
-                "plane": torch.zeros_like(along),
+            path = {
+                "fresnel": fresnel_difference(elements, points),
+                "paraxial": points[..., 2:] * elements.square().sum(-1) / 2 - along,
+                "plane": -along,
             }[self.wavefront]
-            path = points[..., 2:] * square / 2 - along
         phase = -2 * torch.pi / geometry.wavelength * path
         return torch.polar((distance > 0).double().unsqueeze(-1).expand_as(phase), phase)
 

@@ -49,7 +49,7 @@ def build_grid(
     axes = [torch.linspace(low, high, count) for count, (low, high) in zip(shape, limits, strict=True)]
     w, v, u = torch.meshgrid(*axes, indexing="ij")
     points = torch.stack([u, v, w], dim=-1).reshape(-1, 3)
-    responses = steering(geometry.elements(), points, geometry.wavelength)
+    responses = steering(geometry, points)
     gram = (responses.conj() @ responses.T).abs().square()
     return Grid(shape, points, responses, gram)
 

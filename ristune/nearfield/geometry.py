@@ -1,4 +1,4 @@
-"""The surface and the one steering function: exact spherical waves, for data, labels, losses and estimators.
+"""The surface and the one steering function, for data, labels, losses and estimators.
 
 Frame: the surface lies in the y-z plane, centred at the origin, its boresight along +x. A direction has
 azimuth `az` from +x towards +y and elevation `el` from the x-y plane towards +z, so that the direction
@@ -13,22 +13,30 @@ from torch import Tensor
 
 from ristune.errors import InputError
 
+WAVEFRONTS = ("exact", "fresnel")
+AMPLITUDES = ("unit", "spherical")
+
 
 @dataclass(frozen=True)
 class Geometry:
-    """A rectangular surface and its carrier.
+    """A rectangular surface, its carrier, and how waves reach it.
 
     Args:
         rows: elements along z.
         columns: elements along y.
         spacing: distance of neighbours, in wavelengths.
         wavelength: metres.
+        wavefront: `exact`: spherical waves; `fresnel`: their expansion to the second order in the aperture,
+            of which little is left at less than a few apertures.
+        amplitude: `unit`: the same at every element; `spherical`: falling with the distance to each.
     """
 
     rows: int
     columns: int
     spacing: float
     wavelength: float
+    wavefront: str
+    amplitude: str
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -43,6 +51,14 @@ class Geometry:
                     f"task.geometry.{name}",
                     value,
                     "it must be finite and above 0",
+                    "correct the task's geometry",
+                )
+        for name, known in (("wavefront", WAVEFRONTS), ("amplitude", AMPLITUDES)):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"task.geometry.{name}",
+                    getattr(self, name),
+                    f"it must be one of {', '.join(known)}",
                     "correct the task's geometry",
                 )
 
@@ -116,41 +132,71 @@ def path_difference(elements: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     return (w * square - 2 * projection) / (1 + s), s
 
 
-def steering(elements: Tensor, points: Tensor, wavelength: float) -> Tensor:
-    """Near-field array response under the exact spherical-wave model.
+def fresnel_difference(elements: Tensor, points: Tensor) -> Tensor:
+    """`path_difference` to the second order in p, `-u.p + w (|p|^2 - (u.p)^2) / 2`, [..., N], metres."""
+    projection = points[..., :2] @ elements[:, 1:].T
+    return points[..., 2:] * (elements.square().sum(-1) - projection.square()) / 2 - projection
+
+
+def steering(geometry: Geometry, points: Tensor) -> Tensor:
+    """Near-field response of the surface, `g_n exp(-j k (r_n - r))`, phase zero at the origin.
+
+    The gains g_n are 1, or for the spherical amplitude in proportion to r / r_n; their energy is N.
 
     Args:
-        elements: element positions, [N, 3], metres, origin at the array's centre.
-        points: sources as (u, v, w = 1 / range), [..., 3], w in 1 / metre.
-        wavelength: carrier wavelength, metres.
+        geometry: the surface, N elements.
+        points: sources as (u, v, w = 1 / range), [..., 3], w in 1 / metre; their precision is the result's.
 
     Returns:
-        `exp(-j k (r_n - r))`: unit-modulus responses, [..., N], complex, phase zero at the origin.
+        [..., N], complex.
     """
-    difference, _ = path_difference(elements, points)
-    phase = -2 * math.pi / wavelength * difference
-    return torch.polar(torch.ones_like(phase), phase)
+    elements = geometry.elements().to(points)
+    difference, s = path_difference(elements, points)
+    if geometry.wavefront == "fresnel":
+        difference = fresnel_difference(elements, points)
+    return torch.polar(_gains(geometry, s), -2 * math.pi / geometry.wavelength * difference)
 
 
-def steering_jacobian(elements: Tensor, points: Tensor, wavelength: float) -> tuple[Tensor, Tensor]:
-    """The array response and its derivatives by u, v and w.
+def steering_jacobian(geometry: Geometry, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The response and its derivatives by u, v and w.
 
-    From `r_n - r = (s - 1) / w`: d/du = -p_y / s, d/dv = -p_z / s, and
-    d/dw = (|p|^2 - (r_n - r)^2) / (2 s), which is regular at w = 0.
+    Of the exact path, from `r_n - r = (s - 1) / w`: d/du = -p_y / s, d/dv = -p_z / s, and
+    d/dw = (|p|^2 - (r_n - r)^2) / (2 s), which is regular at w = 0. Of the logarithm of s:
+    -w p_y / s^2, -w p_z / s^2 and (w |p|^2 - u.p) / s^2.
 
     Args:
-        elements: element positions, [N, 3], metres.
+        geometry: the surface, N elements.
         points: sources as (u, v, w), [..., 3].
-        wavelength: carrier wavelength, metres.
 
     Returns:
         Responses, [..., N], and derivatives, [..., N, 3], complex.
     """
+    elements = geometry.elements().to(points)
+    _, y, z = elements.unbind(-1)
+    square, projection = elements.square().sum(-1), points[..., :2] @ elements[:, 1:].T
+    w = points[..., 2:]
     difference, s = path_difference(elements, points)
-    k = 2 * math.pi / wavelength
-    response = torch.polar(torch.ones_like(difference), -k * difference)
-    by_u = -elements[:, 1] / s
-    by_v = -elements[:, 2] / s
-    by_w = (elements.square().sum(-1) - difference.square()) / (2 * s)
-    slope = torch.stack([by_u, by_v, by_w], dim=-1)
-    return response, -1j * k * response.unsqueeze(-1) * slope
+    if geometry.wavefront == "fresnel":
+        difference = fresnel_difference(elements, points)
+        bend = 1 + w * projection
+        slope = torch.stack([-y * bend, -z * bend, (square - projection.square()) / 2], dim=-1)
+    else:
+        slope = torch.stack([-y / s, -z / s, (square - difference.square()) / (2 * s)], dim=-1)
+    k = 2 * math.pi / geometry.wavelength
+    gains = _gains(geometry, s)
+    response = torch.polar(gains, -k * difference)
+    relative = -1j * k * slope
+    if geometry.amplitude == "spherical":
+        fall = -torch.stack([-w * y, -w * z, w * square - projection], dim=-1) / s.square().unsqueeze(-1)
+        mean = (gains.square().unsqueeze(-1) * fall).sum(-2, keepdim=True) / geometry.size
+        relative = relative + (fall - mean)
+    return response, response.unsqueeze(-1) * relative
+
+
+def _gains(geometry: Geometry, s: Tensor) -> Tensor:
+    """Gains g of the elements, [..., N], whose distances relative to the range are s; |g|^2 = N."""
+    if geometry.amplitude == "unit":
+        return torch.ones_like(s)
+    fall = 1 / s
+    norm: Tensor = torch.linalg.vector_norm(fall, dim=-1, keepdim=True)
+    return fall / norm * math.sqrt(geometry.size)

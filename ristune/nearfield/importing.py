@@ -94,6 +94,10 @@ class NpzImporter:
         if not self._paths or (set(files) != {"all"} and not set(files) <= set(SPLITS)):
             rule = "files of train, val and test are required, or files under all"
             raise InputError("importer.files", dict(files), rule, "name some files")
+        if (geometry.wavefront, geometry.amplitude) != ("exact", "unit"):
+            got = f"{geometry.wavefront}, {geometry.amplitude}"
+            rule = "labels are made those of exact waves of unit amplitude"
+            raise InputError("task.geometry: wavefront, amplitude", got, rule, "set them to exact and unit")
         archives, sizes = open_archives([path for _, path in self._paths])
         if sizes.elements != geometry.size:
             rule = f"the surface must have the {sizes.elements} elements of H_full"

@@ -85,14 +85,13 @@ def refine(
         low: lower bounds of (u, v, w), [3].
         high: upper bounds, [3].
     """
-    elements = geometry.elements().to(subspace.device)
     basis = subspace.unsqueeze(1)
 
     def outside(values: Tensor) -> Tensor:
         return values - basis @ (basis.mH @ values)
 
     def residual(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        response, slope = steering_jacobian(elements, points, geometry.wavelength)
+        response, slope = steering_jacobian(geometry, points)
         error = outside(response.unsqueeze(-1))
         return error, outside(slope), torch.view_as_real(error).square().sum(dim=(-1, -2, -3))
 

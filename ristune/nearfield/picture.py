@@ -57,7 +57,7 @@ def scene_map(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, li
     snapshots = normalise(ridge_snapshots(y, h, codes, ridge_parameter(y, h, batch["noise_var"])))
     axes = [torch.linspace(low, high, count) for count, (low, high) in zip(SHAPE, limits, strict=True)]
     w, v, u = torch.meshgrid(*axes, indexing="ij")
-    responses = steering(geometry.elements(), torch.stack([u, v, w], dim=-1), geometry.wavelength)
+    responses = steering(geometry, torch.stack([u, v, w], dim=-1))
     power = (responses.flatten(0, 2).conj() @ snapshots[0].T).abs().square().mean(dim=1)
     return power.reshape(SHAPE).amax(dim=0)
 

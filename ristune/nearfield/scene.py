@@ -142,8 +142,7 @@ def source_steering(azimuth: Tensor, elevation: Tensor, distance: Tensor, geomet
     """
     present = distance > 0
     inverse = torch.where(present, 1 / torch.where(present, distance, 1.0), 0.0)
-    elements = geometry.elements().to(azimuth.device)
-    responses = steering(elements, cosines(azimuth, elevation, inverse), geometry.wavelength)
+    responses = steering(geometry, cosines(azimuth, elevation, inverse))
     return (responses * present.unsqueeze(-1)).transpose(1, 2)
 
 

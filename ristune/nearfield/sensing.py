@@ -36,8 +36,7 @@ def observe_sources(h: Tensor, codes: Tensor, points: Tensor, geometry: Geometry
     Returns:
         `B_l = Phi_l A`, [B, L, M, K], and `D_l`, [B, L, M, K, 3].
     """
-    elements = geometry.elements().to(points)
-    response, slope = steering_jacobian(elements, points, geometry.wavelength)
+    response, slope = steering_jacobian(geometry, points)
     both = torch.cat([response.unsqueeze(-1), slope], dim=-1)
     count, sources, size, _ = both.shape
     seen = observe(h, codes, both.transpose(1, 2).reshape(count, size, -1))

@@ -12,7 +12,7 @@ from ristune.nearfield.scene import SceneSampler
 from ristune.nearfield.simulator import NearFieldSimulator
 from ristune.nearfield.task import FieldOfView, NearFieldTask
 
-GEOMETRY = Geometry(rows=12, columns=12, spacing=0.5, wavelength=0.3)
+GEOMETRY = Geometry(12, 12, spacing=0.5, wavelength=0.3, wavefront="exact", amplitude="unit")
 VIEW = FieldOfView([-60, 60], [-30, 30], [2, 10])
 
 
@@ -30,10 +30,14 @@ def scene_sampler(**changes: Any) -> SceneSampler:
 
 
 def simulator(
-    scene: SceneSampler | None = None, snapshots: int = 16, channel_dtype: str = "f2", seed: int = 1
+    scene: SceneSampler | None = None,
+    snapshots: int = 16,
+    channel_dtype: str = "f2",
+    seed: int = 1,
+    geometry: Geometry = GEOMETRY,
 ) -> NearFieldSimulator:
     return NearFieldSimulator(
-        GEOMETRY,
+        geometry,
         scene or scene_sampler(),
         ChannelSampler(16, [0, 2], [-5, 20]),
         {"family": "random", "bits": 3},

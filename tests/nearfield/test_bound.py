@@ -1,6 +1,7 @@
 """The bounds against finite differences of the model itself, and against the far field's own formulas."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from ristune.nearfield.bound import (
     unconditional_bound,
     unconditional_information,
 )
-from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.sensing import observe_sources
 from tests.nearfield.conftest import GEOMETRY
 
@@ -139,7 +139,7 @@ def test_the_unconditional_information_is_that_of_finite_differences():
 
 def test_in_the_far_field_without_codes_it_is_the_bound_of_a_plain_array():
     """Stoica and Nehorai's closed form for two plane waves on a line of sensors, Phi_l = I."""
-    line = Geometry(rows=1, columns=12, spacing=0.5, wavelength=0.3)
+    line = replace(GEOMETRY, rows=1)
     eye, ones = torch.eye(12).to(torch.complex128)[None], torch.ones(1, 40, 12, dtype=torch.complex128)
     azimuth = np.array([0.3, -0.2])
     at = Sources(

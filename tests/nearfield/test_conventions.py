@@ -6,7 +6,6 @@ import torch
 
 from ristune.errors import InputError
 from ristune.nearfield.conventions import DIRECTIONS, ORDERS, SIGNS, Convention, same_responses
-from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.inferring import Labels, fit_covariance, from_covariances, from_snapshots, of_rank_one
 from ristune.nearfield.scene import source_steering
 from tests.nearfield.conftest import GEOMETRY, scene_sampler, simulator
@@ -81,7 +80,7 @@ def test_steering_outside_of_the_candidates_is_refused_with_the_residuals():
 def test_another_wavelength_is_refused():
     labels, covariance = of_shard(old_shard(24))
     with pytest.raises(InputError, match="check task.geometry"):
-        from_covariances(labels, covariance, False, Geometry(12, 12, 0.5, 0.2))
+        from_covariances(labels, covariance, False, replace(GEOMETRY, wavelength=0.2))
 
 
 def test_conventions_that_no_label_tells_apart_are_ours():

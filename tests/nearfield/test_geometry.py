@@ -1,11 +1,14 @@
+import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ristune.errors import InputError
 from ristune.nearfield.geometry import (
-    Geometry,
+    AMPLITUDES,
+    WAVEFRONTS,
     angles,
     cosines,
     path_difference,
@@ -48,37 +51,73 @@ def test_path_differences_do_not_cancel_in_single_precision():
     assert (single - double).abs().max() < 1e-6
 
 
-def test_steering_has_unit_modulus_and_zero_phase_at_the_origin():
+WAVES = pytest.mark.parametrize(
+    ("wavefront", "amplitude"), list(itertools.product(WAVEFRONTS, AMPLITUDES)), ids="-".join
+)
+
+
+@WAVES
+def test_the_phase_is_zero_at_the_origin_and_the_energy_that_of_unit_modulus(wavefront, amplitude):
+    geometry = replace(GEOMETRY, rows=11, columns=11, wavefront=wavefront, amplitude=amplitude)
+    response = steering(geometry, random_points(5))
+    assert torch.allclose(response[:, 60].imag, torch.zeros(5).double())
+    assert torch.allclose(response.abs().square().sum(1), torch.full((5,), 121.0).double())
+    assert ((response.abs() - 1).abs().max() > 1e-3) == (amplitude == "spherical")
+
+
+def test_a_spherical_amplitude_falls_with_the_distance_to_each_element():
+    geometry = replace(GEOMETRY, amplitude="spherical")
     points = random_points(5)
-    elements = torch.cat([GEOMETRY.elements().double(), torch.zeros(1, 3, dtype=torch.float64)])
-    response = steering(elements, points, GEOMETRY.wavelength)
-    assert torch.allclose(response.abs(), torch.ones_like(response.abs()))
-    assert torch.allclose(response[:, -1], torch.ones(5, dtype=torch.complex128))
+    distances = torch.cdist(positions(points), geometry.elements().double())
+    products = steering(geometry, points).abs() * distances
+    assert torch.allclose(products, products[:, :1].expand(-1, 144))
 
 
-def test_phase_falls_with_distance():
+@pytest.mark.parametrize("wavefront", WAVEFRONTS)
+def test_phase_falls_with_distance(wavefront):
     # A source towards +y is nearer to the elements at +y, whose phase is ahead.
-    elements = torch.tensor([[0.0, 0.01, 0.0]], dtype=torch.float64)
-    response = steering(elements, torch.tensor([[0.5, 0.0, 0.2]], dtype=torch.float64), 0.3)
-    assert torch.angle(response).item() == pytest.approx(2 * math.pi / 0.3 * 0.5 * 0.01, rel=1e-2)
+    two = replace(GEOMETRY, rows=1, columns=2, spacing=0.1, wavefront=wavefront)
+    response = steering(two, torch.tensor([[0.5, 0.0, 0.2]], dtype=torch.float64))[0]
+    expected = 2 * math.pi * 0.5 * 0.1
+    assert torch.angle(response[1] / response[0]).item() == pytest.approx(expected, rel=1e-2)
 
 
-def test_far_away_the_wave_is_plane():
-    elements = GEOMETRY.elements().double()
-    near = torch.tensor([[0.3, -0.2, 0.0]], dtype=torch.float64)
+@WAVES
+def test_far_away_the_wave_is_plane_and_the_error_falls_with_distance(wavefront, amplitude):
+    geometry = replace(GEOMETRY, wavefront=wavefront, amplitude=amplitude)
+    elements = geometry.elements().double()
+    at = torch.tensor([0.3, -0.2, 0.0], dtype=torch.float64)
     plane = torch.exp(2j * math.pi / 0.3 * (elements[:, 1] * 0.3 - elements[:, 2] * 0.2))
-    assert torch.allclose(steering(elements, near, 0.3)[0], plane)
+    assert torch.allclose(steering(geometry, at), plane)
+    errors = [
+        (steering(geometry, at + torch.tensor([0, 0, 1 / r]).double()) - plane).abs().max().item()
+        for r in (1e3, 1e4, 1e5)
+    ]
+    assert errors[0] / errors[1] == pytest.approx(10, rel=0.01)
+    assert errors[1] / errors[2] == pytest.approx(10, rel=0.01)
 
 
+def test_the_second_order_is_near_the_exact_wave_far_away_and_not_close_by():
+    fresnel = replace(GEOMETRY, wavefront="fresnel")
+    points = random_points(2000)
+    alike = {}
+    for distance in (0.5, 1.0, 2.0, 20.0):
+        points[:, 2] = 1 / distance
+        overlap = (steering(GEOMETRY, points).conj() * steering(fresnel, points)).sum(1).abs() / 144
+        alike[distance] = overlap.square().median().item()
+    assert alike[0.5] < 0.1 < alike[1.0] < 0.5 < alike[2.0] < 0.9 and alike[20.0] > 0.999, alike
+
+
+@WAVES
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_derivatives_equal_finite_differences(axis):
+def test_derivatives_equal_finite_differences(axis, wavefront, amplitude):
+    geometry = replace(GEOMETRY, wavefront=wavefront, amplitude=amplitude)
     points = random_points(20)
-    elements = GEOMETRY.elements().double()
-    response, slope = steering_jacobian(elements, points, GEOMETRY.wavelength)
-    assert torch.equal(response, steering(elements, points, GEOMETRY.wavelength))
+    response, slope = steering_jacobian(geometry, points)
+    assert torch.equal(response, steering(geometry, points))
     change = torch.zeros(3, dtype=torch.float64)
     change[axis] = 1e-6
-    ahead, behind = (steering(elements, points + sign * change, GEOMETRY.wavelength) for sign in (1, -1))
+    ahead, behind = (steering(geometry, points + sign * change) for sign in (1, -1))
     expected = (ahead - behind) / 2e-6
     assert (slope[..., axis] - expected).abs().max() < 1e-6 * expected.abs().max()
 
@@ -92,6 +131,11 @@ def test_angles_invert_cosines():
 @pytest.mark.parametrize("name", ["rows", "columns", "spacing", "wavelength"])
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 def test_a_surface_without_extent_is_refused(name, value):
-    values = {"rows": 12, "columns": 12, "spacing": 0.5, "wavelength": 0.3, name: value}
     with pytest.raises(InputError, match=f"task.geometry.{name}: got {value}"):
-        Geometry(**values)
+        replace(GEOMETRY, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["wavefront", "amplitude"])
+def test_an_unknown_wave_is_refused(name):
+    with pytest.raises(InputError, match=f"task.geometry.{name}: got 'flat'; it must be one of"):
+        replace(GEOMETRY, **{name: "flat"})

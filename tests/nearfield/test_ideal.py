@@ -1,7 +1,11 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
 from ristune.nearfield.covariance import predicted_covariance, sample_covariance
 from ristune.nearfield.loss import prediction
+from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, simulator
 
 
 def test_every_term_is_zero_at_the_truth(task, drawn):
@@ -19,6 +23,15 @@ def test_prediction_sample_and_truth_are_one_matrix(task, drawn):
     torch.testing.assert_close(sample_covariance(batch["snapshots"]), true, rtol=0, atol=1e-5)
     predicted = predicted_covariance(prediction(output), task.grid)
     torch.testing.assert_close(predicted, true, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"wavefront": "fresnel"}, {"amplitude": "spherical"}])
+def test_so_they_are_for_other_waves(changes):
+    geometry = replace(GEOMETRY, **changes)
+    drawn, task = Drawn(simulator(geometry=geometry)), make_task(geometry=geometry)
+    task.attach(drawn)
+    test_every_term_is_zero_at_the_truth(task, drawn)
+    test_prediction_sample_and_truth_are_one_matrix(task, drawn)
 
 
 def test_the_map_is_that_of_the_snapshots(task, drawn):

@@ -196,6 +196,10 @@ def test_values_out_of_range_are_refused_by_name(old):
             {"geometry": replace(GEOMETRY, rows=10)},
             "task.geometry: got '10 x 12'.*the 144 elements of H_full",
         ),
+        (
+            {"geometry": replace(GEOMETRY, wavefront="fresnel")},
+            "task.geometry: wavefront, amplitude: got 'fresnel, unit'",
+        ),
         ({"files": {}}, "importer.files"),
         ({"files": {"dev": []}}, "importer.files"),
     ):

@@ -36,9 +36,9 @@ GRID = build_grid(GEOMETRY, (3, 13, 23), VIEW.limits())
 class Cell:
     """Scenes of one number of sources and one SNR."""
 
-    def __init__(self, sources, snr_db, scenes=24, seed=0):
+    def __init__(self, sources, snr_db, scenes=24, seed=0, geometry=GEOMETRY):
         simulator = NearFieldSimulator(
-            GEOMETRY,
+            geometry,
             scene_sampler(num_sources=[sources, sources]),
             ChannelSampler(16, [3, 3], [snr_db, snr_db]),
             {"family": "random", "bits": 3},
@@ -123,6 +123,16 @@ def test_sources_are_found_at_10_db(sources, least):
     cell = Cell(sources, 10.0, scenes=50)
     found = maximum_likelihood(cell.data, cell.counts, GRID, REGION)
     assert score(found, cell.truth, cell.counts, gate_deg=1.0).recall >= least
+
+
+@pytest.mark.parametrize("changes", [{"wavefront": "fresnel"}, {"amplitude": "spherical"}])
+def test_sources_of_other_waves_are_found(changes):
+    geometry = replace(GEOMETRY, **changes)
+    cell = Cell(2, 20.0, scenes=10, geometry=geometry)
+    region = replace(REGION, geometry=geometry)
+    grid = build_grid(geometry, (3, 13, 23), VIEW.limits())
+    found = maximum_likelihood(cell.data, cell.counts, grid, region)
+    assert score(found, cell.truth, cell.counts, gate_deg=1.0).recall == 1.0
 
 
 def test_scenes_of_several_counts_are_estimated_together():
