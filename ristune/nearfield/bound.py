@@ -62,12 +62,14 @@ class Bound:
         azimuth: radians.
         elevation: radians.
         range: metres.
+        inverse_range: 1 / metre, to the first order.
         position: root of the mean squared 3-D error, metres.
     """
 
     azimuth: Tensor
     elevation: Tensor
     range: Tensor
+    inverse_range: Tensor
     position: Tensor
 
 
@@ -138,7 +140,7 @@ def bounds(information: Tensor, sources: Sources) -> Bound:
     placed = sources.position_slopes()
     spread = (placed @ own @ placed.mT).diagonal(dim1=-2, dim2=-1).sum(-1)
     azimuth, elevation, distance = own.diagonal(dim1=-2, dim2=-1).sqrt().unbind(-1)
-    return Bound(azimuth, elevation, distance, spread.sqrt())
+    return Bound(azimuth, elevation, distance, distance / sources.range.square(), spread.sqrt())
 
 
 def conditional_bound(

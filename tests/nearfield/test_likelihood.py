@@ -10,7 +10,6 @@ from ristune.nearfield.bound import Sources, conditional_bound
 from ristune.nearfield.channel import ChannelSampler, code_values
 from ristune.nearfield.covariance import build_grid
 from ristune.nearfield.evaluation import true_points
-from ristune.nearfield.geometry import angles
 from ristune.nearfield.likelihood import (
     LAST,
     Dictionary,
@@ -174,18 +173,10 @@ def test_no_truth_reaches_the_estimate():
 @pytest.mark.parametrize("sources", [1, 2])
 def test_errors_lie_on_the_bound(sources):
     cell = Cell(sources, 20.0, scenes=80)
-    points = maximum_likelihood(cell.data, cell.counts, GRID, REGION).points
+    found = score(maximum_likelihood(cell.data, cell.counts, GRID, REGION), cell.truth, cell.counts)
     at = Sources(*(cell.batch[name].double() for name in ("azimuth", "elevation", "range")))
     data = cell.data
     bound = conditional_bound(data.h, data.codes, at, cell.symbols, data.noise_var, GEOMETRY)
-    nearest = torch.cdist(cell.truth, points).argmin(dim=2)
-    azimuth, elevation, distance = angles(points.gather(1, nearest[..., None].expand(-1, -1, 3)))
-    good = (azimuth - at.azimuth).abs().amax(1).rad2deg() < 1
-    assert good.float().mean() > 0.95
-    errors = {
-        "azimuth": (azimuth - at.azimuth) / bound.azimuth,
-        "elevation": (elevation - at.elevation) / bound.elevation,
-        "range": (1 / distance - 1 / at.range) * at.range.square() / bound.range,
-    }
-    for name, normalised in errors.items():
-        assert 0.85 < normalised[good].square().mean().sqrt() < 1.25, name
+    assert found.success.mean() > 0.95
+    for name, ratio in found.bound_ratios(bound).items():
+        assert 0.85 < ratio < 1.25, name

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from ristune.nearfield.bound import Bound
 from ristune.nearfield.geometry import cosines
 from ristune.nearfield.metrics import score
 from ristune.nearfield.music import Estimates
@@ -21,7 +22,9 @@ def test_perfect_estimates_in_any_order_score_one():
     truth = points((10, 5, 3), (-20, 0, 8))
     result = score(estimates((-20, 0, 8), (10, 5, 3)), truth, torch.tensor([2]))
     assert (result.recall, result.precision, result.f1) == (1, 1, 1)
-    assert max(v for k, v in result.row().items() if k not in ("recall", "prec.", "F1")) < 1e-5
+    shares = ("success", "recall", "prec.", "F1")
+    assert result.row()["success"] == 1
+    assert max(v for k, v in result.row().items() if k not in shares) < 1e-5
 
 
 def test_a_known_case_by_hand():
@@ -60,9 +63,68 @@ def test_padded_truths_and_estimates_that_were_not_found_do_not_count():
     truth = torch.cat([points((0, 0, 4)), torch.zeros(1, 1, 3, dtype=torch.float64)], dim=1)
     found = Estimates(points((0, 0, 4), (10, 0, 4)), torch.tensor([[True, False]]))
     result = score(found, truth, torch.tensor([1]))
-    assert (result.truths, result.estimates, result.hits) == (1, 1, 1)
+    assert (result.truths.tolist(), result.estimates.tolist(), result.hit.tolist()) == ([1], [1], [1])
 
 
 def test_without_a_hit_errors_are_not_a_number():
     result = score(estimates((50, 0, 4)), points((0, 0, 4)), torch.tensor([1]))
     assert result.f1 == 0 and math.isnan(result.row()["az"])
+
+
+def test_azimuth_is_wrapped():
+    result = score(estimates((-1, 0, 4)), points((1, 0, 4)), torch.tensor([1]))
+    assert result.hits.azimuth[0] == pytest.approx(math.radians(-2))
+
+
+@pytest.mark.parametrize(
+    ("found", "success"),
+    [
+        (estimates((0.9, 0, 4), (30, 0, 4)), True),
+        (estimates((1.1, 0, 4), (30, 0, 4)), False),
+        (estimates((0, 1.1, 4), (30, 0, 4)), False),
+        (estimates((0, 0, 4)), False),
+        (estimates((0, 0, 4), (30, 0, 4), (-30, 0, 4)), False),
+    ],
+    ids=["found", "azimuth", "elevation", "missed", "false alarm"],
+)
+def test_a_success_has_every_source_and_no_other(found, success):
+    result = score(found, points((0, 0, 4), (30, 0, 4)), torch.tensor([2]))
+    assert result.success.tolist() == [success]
+
+
+def test_ospa_and_gospa_of_a_known_case():
+    # One source 0.3 m off, one missed: sqrt((0.09 + 1) / 2) and sqrt(0.09 + 1 / 2).
+    result = score(estimates((0, 0, 4.3)), points((0, 0, 4), (30, 0, 4)), torch.tensor([2]))
+    assert result.ospa[0] == pytest.approx(math.sqrt(1.09 / 2), abs=1e-6)
+    assert result.gospa[0] == pytest.approx(math.sqrt(0.59), abs=1e-6)
+
+
+def test_ospa_is_bounded_and_counts_false_alarms_as_misses():
+    far = score(estimates((50, 0, 4)), points((0, 0, 4)), torch.tensor([1]))
+    assert far.ospa[0] == pytest.approx(1) and far.gospa[0] == pytest.approx(1)
+    more = score(estimates((0, 0, 4), (50, 0, 4)), points((0, 0, 4)), torch.tensor([1]))
+    less = score(estimates((0, 0, 4)), points((0, 0, 4), (50, 0, 4)), torch.tensor([2]))
+    assert more.ospa[0] == pytest.approx(less.ospa[0]) == pytest.approx(math.sqrt(0.5))
+
+
+def test_numbers_of_sources_are_counted_by_truth_and_estimate():
+    result = score(estimates((0, 0, 4)), points((0, 0, 4), (30, 0, 4)), torch.tensor([2]))
+    assert result.confusion(3)[2, 1] == 1 and result.confusion(3).sum() == 1
+
+
+def test_errors_are_divided_by_the_bound_of_their_own_source():
+    truth = points((0, 0, 4), (30, 0, 4))
+    result = score(estimates((30.2, 0, 4), (0.1, 0.1, 5)), truth, torch.tensor([2]))
+    deg = torch.deg2rad(torch.tensor([[0.1, 0.2]], dtype=torch.float64))
+    ones = torch.ones(1, 2, dtype=torch.float64)
+    ratios = result.bound_ratios(Bound(deg, deg, ones, 0.05 * ones, ones))
+    assert ratios["azimuth"] == pytest.approx(1, rel=1e-6)
+    assert ratios["elevation"] == pytest.approx(math.sqrt(0.5), rel=1e-6)
+    assert ratios["inverse_range"] == pytest.approx(math.sqrt(0.5), rel=1e-6)
+
+
+def test_scenes_without_success_do_not_count_for_the_bound():
+    result = score(estimates((2, 0, 4)), points((0, 0, 4)), torch.tensor([1]))
+    ones = torch.ones(1, 1, dtype=torch.float64)
+    assert result.hit.tolist() == [1]
+    assert all(math.isnan(v) for v in result.bound_ratios(Bound(ones, ones, ones, ones, ones)).values())
