@@ -6,6 +6,7 @@ source its start by the fall of that residual (orthogonal least squares; Chen, B
 Levenberg-Marquardt with Kaufman's Jacobian refines all sources off the grid.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -176,6 +177,23 @@ def pursue(
         found.append(points)
         costs.append(cost)
     return found, torch.stack(costs, dim=1)
+
+
+def count_sources(costs: Tensor, data: Observation) -> Tensor:
+    """The number of sources by the Bayesian information criterion, [B].
+
+    `2 RSS_k / sigma^2 + k (3 ln(2 L M) + 2 L ln(2 M))`: three parameters of a source are seen by all 2 L M
+    real numbers of a scene, each of its symbols by the 2 M of one snapshot. (Counting 2 L M for the symbols
+    as well misses sources: 0.42 of the scenes with K = 5 are right at 10 dB, and 0.80 with this.)
+
+    Args:
+        costs: residuals with 0 .. K sources, [B, K + 1], of `pursue`.
+        data: B scenes.
+    """
+    length, antennas = data.y.shape[1:]
+    price = 3 * math.log(2 * length * antennas) + 2 * length * math.log(2 * antennas)
+    counts = torch.arange(costs.shape[1], device=costs.device)
+    return (2 * costs / data.noise_var.unsqueeze(-1) + price * counts).argmin(dim=1)
 
 
 def exchange(

@@ -52,7 +52,7 @@ def test_path_differences_do_not_cancel_in_single_precision():
 
 
 WAVES = pytest.mark.parametrize(
-    ("wavefront", "amplitude"), list(itertools.product(WAVEFRONTS, AMPLITUDES)), ids="-".join
+    ("wavefront", "amplitude"), list(itertools.product(WAVEFRONTS, AMPLITUDES)), ids=str
 )
 
 

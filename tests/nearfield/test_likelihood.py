@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ristune.nearfield.bound import Sources, conditional_bound
-from ristune.nearfield.channel import ChannelSampler, code_values
+from ristune.nearfield.channel import ChannelSampler, code_values, complex_normal
 from ristune.nearfield.covariance import build_grid
 from ristune.nearfield.evaluation import true_points
 from ristune.nearfield.likelihood import (
@@ -15,6 +15,7 @@ from ristune.nearfield.likelihood import (
     Dictionary,
     Observation,
     Region,
+    count_sources,
     exchange,
     maximum_likelihood,
     pursue,
@@ -104,17 +105,31 @@ def test_each_further_source_lowers_the_residual():
     assert (costs.diff(dim=1) < 0).all()
 
 
+@pytest.mark.parametrize("sources", [1, 2, 3])
+def test_sources_are_counted_at_10_db(sources):
+    cell = Cell(sources, 10.0, scenes=30)
+    _, costs = pursue(cell.data, Dictionary(cell.data, GRID), 5, REGION)
+    assert (count_sources(costs, cell.data) == sources).float().mean() > 0.9
+
+
+def test_noise_has_no_sources():
+    cell = Cell(1, 10.0, scenes=30)
+    noise = complex_normal(cell.data.y.shape, np.random.default_rng(0))
+    silent = replace(cell.data, y=torch.from_numpy(noise), noise_var=torch.ones(30))
+    _, costs = pursue(silent, Dictionary(silent, GRID), 2, REGION)
+    assert (count_sources(costs, silent) == 0).all()
+
+
 def test_the_next_source_is_the_one_whose_residual_is_least():
-    cell = Cell(2, 20.0, scenes=2)
-    grid = build_grid(GEOMETRY, (2, 4, 5), VIEW.limits())
-    known = cell.truth[:, :1]
+    cell = Cell(3, 10.0, scenes=5)
+    known = cell.truth[:, :2]
     views, _ = observe_sources(cell.data.h, cell.data.codes, known, GEOMETRY)
-    found = Dictionary(cell.data, grid).next_source(torch.linalg.qr(views).Q)
-    for scene in range(2):
-        pairs = torch.cat([known[scene].expand(40, 1, 3), grid.points[:, None]], dim=1)
-        same = cell.data.of(torch.full((40,), scene))
-        best = residual(same, pairs, GEOMETRY).argmin()
-        assert torch.equal(found[scene], grid.points[best])
+    found = Dictionary(cell.data, GRID).next_source(torch.linalg.qr(views).Q)
+    every = torch.arange(len(GRID.points))
+    for scene in range(5):
+        triples = torch.cat([known[scene].expand(len(every), 2, 3), GRID.points[:, None]], dim=1)
+        left = residual(cell.data.of(torch.full_like(every, scene)), triples, GEOMETRY)
+        assert torch.equal(found[scene], GRID.points[left.argmin()])
 
 
 @pytest.mark.parametrize(("sources", "least"), [(1, 0.99), (2, 0.95), (3, 0.85)])
