@@ -16,10 +16,11 @@ from ristune.nearfield.covariance import (
     predicted_covariance,
     sample_covariance,
 )
-from ristune.nearfield.geometry import Geometry, cosines
+from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.loss import prediction
 from ristune.nearfield.metrics import GATE_DEG, Score, score
 from ristune.nearfield.music import Estimates, music
+from ristune.nearfield.scene import true_points
 
 Batch = dict[str, Tensor]
 Rows = list[dict[str, Any]]
@@ -106,13 +107,6 @@ def evaluate(
         {"covariance": name, **_score(found, truth, num_sources).row()} for name, found in located.items()
     ]
     return tables
-
-
-def true_points(batch: Batch) -> Tensor:
-    """(u, v, w) of the true sources, [B, K_max, 3]; absent ones have w = 0."""
-    distance = batch["range"]
-    inverse = torch.where(distance > 0, 1 / torch.where(distance > 0, distance, 1.0), 0.0)
-    return cosines(batch["azimuth"], batch["elevation"], inverse)
 
 
 class Search:

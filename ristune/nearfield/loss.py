@@ -1,14 +1,17 @@
 """Loss terms by name, each weighted from the configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from ristune.errors import InputError
-from ristune.nearfield.covariance import Moments, Prediction, nmse
+from ristune.nearfield.covariance import Grid, Moments, Prediction, nmse, predicted_covariance
+from ristune.nearfield.geometry import Geometry
+from ristune.nearfield.scene import true_points
+from ristune.nearfield.terms import eigengap, missed_subspace, peak_error, rank
 
-TERMS = ("nmse_pred", "nmse_blend")
+TERMS = ("nmse_pred", "nmse_blend", "eigengap", "subspace", "peaks")
 
 
 def prediction(logits: Tensor) -> Prediction:
@@ -37,16 +40,40 @@ def check_weights(weights: Mapping[str, float]) -> None:
         )
 
 
-def loss_terms(of: Moments, weights: Mapping[str, float], beta: float) -> dict[str, Tensor]:
+def loss_terms(
+    predicted: Prediction,
+    grid: Grid,
+    geometry: Geometry,
+    of: Moments,
+    batch: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    beta: float,
+) -> dict[str, Tensor]:
     """Weighted terms with a weight above 0, each a scalar.
 
-    `nmse_pred` is 0 at R_pred = R. `nmse_blend` is 0 at R_blend = R; at R_pred = R it keeps
+    Each is 0 at R_pred = R, but for `nmse_blend`, which is 0 at R_blend = R: at R_pred = R it keeps
     `(1 - beta)^2 ||R_samp - R||^2 / ||R||^2`, and its minimum lies where the prediction makes up for R_samp.
 
     Args:
+        predicted: R_pred.
+        grid: its grid.
+        geometry: the surface.
         of: inner products of the batch.
+        batch: prepared: `factor`, `azimuth`, `elevation`, `range`.
         weights: by term.
         beta: weight of R_pred in the blend.
     """
-    betas = {"nmse_pred": 1.0, "nmse_blend": beta}
-    return {name: weight * nmse(of, betas[name]).mean() for name, weight in weights.items() if weight > 0}
+    factor = batch["factor"]
+
+    def peaks() -> Tensor:
+        present = batch["range"] > 0
+        return peak_error(predicted, grid, true_points(batch), present, factor, geometry)
+
+    terms: dict[str, Callable[[], Tensor]] = {
+        "nmse_pred": lambda: nmse(of, 1.0),
+        "nmse_blend": lambda: nmse(of, beta),
+        "eigengap": lambda: eigengap(predicted_covariance(predicted, grid), rank(factor)),
+        "subspace": lambda: missed_subspace(predicted, grid, factor),
+        "peaks": peaks,
+    }
+    return {name: weight * terms[name]().mean() for name, weight in weights.items() if weight > 0}

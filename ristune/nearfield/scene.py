@@ -1,7 +1,7 @@
 """Scenes: where the sources are and how strong, drawn at random under a bound on their similarity."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,6 +128,18 @@ class SceneSampler:
         return np.asarray((gram * pair).max(axis=(1, 2)) >= self.max_correlation)
 
 
+def true_points(batch: Mapping[str, Tensor]) -> Tensor:
+    """(u, v, w) of the true sources of a batch's labels, [B, K, 3]; absent ones have w = 0."""
+    return source_points(batch["azimuth"], batch["elevation"], batch["range"])
+
+
+def source_points(azimuth: Tensor, elevation: Tensor, distance: Tensor) -> Tensor:
+    """(u, v, w) of sources, [..., 3], in radians and metres; absent ones have range 0 and get w = 0."""
+    present = distance > 0
+    inverse = torch.where(present, 1 / torch.where(present, distance, 1.0), 0.0)
+    return cosines(azimuth, elevation, inverse)
+
+
 def source_steering(azimuth: Tensor, elevation: Tensor, distance: Tensor, geometry: Geometry) -> Tensor:
     """Steering matrix A of each scene; the columns of absent sources (range 0) are zero.
 
@@ -140,10 +152,8 @@ def source_steering(azimuth: Tensor, elevation: Tensor, distance: Tensor, geomet
     Returns:
         [B, N, K], complex64.
     """
-    present = distance > 0
-    inverse = torch.where(present, 1 / torch.where(present, distance, 1.0), 0.0)
-    responses = steering(geometry, cosines(azimuth, elevation, inverse))
-    return (responses * present.unsqueeze(-1)).transpose(1, 2)
+    responses = steering(geometry, source_points(azimuth, elevation, distance))
+    return (responses * (distance > 0).unsqueeze(-1)).transpose(1, 2)
 
 
 def covariance_factor(

@@ -161,7 +161,9 @@ class NearFieldTask:
 
     def loss(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Weighted covariance errors of the network's logits, [B, G + 1]."""
-        return loss_terms(self._moments(prediction(output), batch), self.weights, self.beta)
+        predicted = prediction(output)
+        of = self._moments(predicted, batch)
+        return loss_terms(predicted, self.grid, self.geometry, of, batch, self.weights, self.beta)
 
     def truth(self, batch: Batch) -> tuple[Tensor, Batch]:
         """Logits that are exactly right for scenes made up on the grid; see `ristune.nearfield.ideal`."""

@@ -4,15 +4,17 @@ import pytest
 import torch
 
 from ristune.nearfield.covariance import predicted_covariance, sample_covariance
-from ristune.nearfield.loss import prediction
+from ristune.nearfield.loss import TERMS, prediction
 from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, simulator
 
 
-def test_every_term_is_zero_at_the_truth(task, drawn):
+def test_every_term_is_zero_at_the_truth_and_not_elsewhere(task, drawn):
+    task.weights = dict.fromkeys(TERMS, 1.0)
     output, batch = task.truth(drawn.batch)
     terms = task.loss(output, batch)
-    assert set(terms) == {"nmse_pred", "nmse_blend"}
-    assert all(abs(term.item()) < 1e-4 for term in terms.values())
+    assert set(terms) == set(TERMS)
+    assert all(abs(term.item()) < 1e-4 for term in terms.values()), terms
+    assert all(term.item() > 0.05 for term in task.loss(torch.zeros_like(output), batch).values())
 
 
 def test_prediction_sample_and_truth_are_one_matrix(task, drawn):
@@ -30,7 +32,7 @@ def test_so_they_are_for_other_waves(changes):
     geometry = replace(GEOMETRY, **changes)
     drawn, task = Drawn(simulator(geometry=geometry)), make_task(geometry=geometry)
     task.attach(drawn)
-    test_every_term_is_zero_at_the_truth(task, drawn)
+    test_every_term_is_zero_at_the_truth_and_not_elsewhere(task, drawn)
     test_prediction_sample_and_truth_are_one_matrix(task, drawn)
 
 

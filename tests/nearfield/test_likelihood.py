@@ -9,7 +9,6 @@ import torch
 from ristune.nearfield.bound import Sources, conditional_bound
 from ristune.nearfield.channel import ChannelSampler, code_values, complex_normal
 from ristune.nearfield.covariance import build_grid
-from ristune.nearfield.evaluation import true_points
 from ristune.nearfield.likelihood import (
     LAST,
     Dictionary,
@@ -23,6 +22,7 @@ from ristune.nearfield.likelihood import (
     residual,
 )
 from ristune.nearfield.metrics import score
+from ristune.nearfield.scene import true_points
 from ristune.nearfield.sensing import observe, observe_sources
 from ristune.nearfield.simulator import NearFieldSimulator
 from tests.nearfield.conftest import GEOMETRY, VIEW, scene_sampler

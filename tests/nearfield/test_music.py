@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from ristune.nearfield.covariance import build_grid
-from ristune.nearfield.evaluation import Search, true_points
+from ristune.nearfield.evaluation import Search
 from ristune.nearfield.geometry import cosines
 from ristune.nearfield.metrics import score
 from ristune.nearfield.music import Estimates, null_spectrum, pick_peaks, refine, signal_subspace
+from ristune.nearfield.scene import true_points
 from tests.nearfield.conftest import GEOMETRY, VIEW, Drawn, make_task, scene_sampler, simulator
 
 SEARCH = build_grid(GEOMETRY, (6, 26, 46), VIEW.limits())
