@@ -16,7 +16,7 @@ import torch
 
 from ristune.config import build, compose
 from ristune.nearfield.bound import Sources, conditional_bound
-from ristune.nearfield.channel import code_values
+from ristune.nearfield.codes import code_values
 from ristune.nearfield.covariance import Grid, build_grid
 from ristune.nearfield.likelihood import (
     PASSES,
@@ -74,7 +74,7 @@ def _row(simulator: NearFieldSimulator, grid: Grid, arguments: argparse.Namespac
     data = Observation(
         torch.view_as_complex(batch["y"]),
         torch.view_as_complex(batch["h"]),
-        torch.from_numpy(code_values(simulator.codes)).expand(arguments.scenes, -1, -1),
+        torch.from_numpy(code_values(simulator.codebook)).expand(arguments.scenes, -1, -1),
         batch["noise_var"],
     )
     region = Region(simulator.geometry, grid.points.amin(0), grid.points.amax(0))

@@ -43,7 +43,7 @@ def main() -> None:
     codes = torch.exp(1j * torch.pi / 4 * torch.randint(0, 8, (L, N), generator=generator))
     y = torch.randn(B, L, M, dtype=torch.complex64, generator=generator) * N**0.5
     alpha = torch.full((B,), 1.0)
-    dual = partial(ridge_snapshots, y, h, codes, alpha)
+    dual = partial(ridge_snapshots, y, h, codes.expand(B, L, N), alpha, unit_modulus=True)
     full = partial(augmented, y, h, codes, alpha)
     # Warm both up, then take turns, so that a busy machine slows both.
     found, expected = dual(), full()

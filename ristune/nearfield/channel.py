@@ -1,17 +1,11 @@
-"""The link from the surface to the base station: Rician channel, phase codes, coded snapshots."""
+"""The link from the surface to the base station: Rician channel and coded snapshots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import hadamard
 
 from ristune.errors import InputError
-
-PHASES = 256
-CODE_FAMILIES = ("random", "dft2d", "hadamard")
-# The family of datasets whose every sample has codes of its own, in a column `code`.
-PER_SAMPLE = "per-sample"
 
 
 @dataclass(frozen=True)
@@ -23,11 +17,14 @@ class ChannelSampler:
         kappa: lower and upper bound of the Rician factor (linear power ratio of the line-of-sight part
             to the scattered part), uniform a scene.
         snr_db: lower and upper bound of the SNR, dB, uniform a scene.
+        channel_error_db: power of what the known channel differs by from the true one, relative to it; None
+            if it is known exactly.
     """
 
     antennas: int
     kappa: Sequence[float]
     snr_db: Sequence[float]
+    channel_error_db: float | None
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -41,6 +38,8 @@ class ChannelSampler:
             _refuse("channel.kappa", self.kappa, "two numbers from 0, the lower first")
         if len(self.snr_db) != 2 or not -100 <= self.snr_db[0] <= self.snr_db[1] <= 100:
             _refuse("channel.snr_db", self.snr_db, "two numbers in [-100, 100], the lower first")
+        if self.channel_error_db is not None and not -100 <= self.channel_error_db <= 20:
+            _refuse("channel.channel_error_db", self.channel_error_db, "in [-100, 20], or null")
 
     def draw(
         self, count: int, rows: int, columns: int, rng: np.random.Generator
@@ -70,58 +69,19 @@ class ChannelSampler:
         channel = np.sqrt(kappa / (1 + kappa)) * line + np.sqrt(1 / (1 + kappa)) * scattered
         return kappa[:, 0, 0], channel.astype(np.complex64)
 
+    def known(self, channel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What the base station takes for the channel, with an error of its own, [B, M, N]."""
+        if self.channel_error_db is None:
+            return channel
+        error = complex_normal(channel.shape, rng) * np.float32(10 ** (self.channel_error_db / 20))
+        # An entry has unit power.
+        return channel + error
+
 
 def complex_normal(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """Circular complex normal numbers of unit power, complex64."""
     parts = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(np.sqrt(0.5))
     return parts.view(np.complex64)[..., 0]
-
-
-def draw_codes(
-    family: str, bits: int, snapshots: int, rows: int, columns: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Phase codes of the surface, one a snapshot, as indices of 2 pi / 256.
-
-    Args:
-        family: `random`: independent phases of `bits` bits; `dft2d`: distinct beams of the two-dimensional
-            DFT, in random order; `hadamard`: distinct rows of +-1 of the next Sylvester matrix, cut to N.
-        bits: resolution of `random`.
-        snapshots: codes L.
-        rows: rows of the surface.
-        columns: columns of the surface.
-        rng: source of randomness.
-
-    Returns:
-        Indices, [L, N], uint8.
-
-    Raises:
-        InputError: on an unknown family, or more snapshots than the family has codes.
-    """
-    size = rows * columns
-    if family not in CODE_FAMILIES:
-        _refuse("codes.family", family, f"one of {', '.join(CODE_FAMILIES)}")
-    if not 1 <= bits <= 8:
-        _refuse("codes.bits", bits, "in [1, 8]")
-    if family == "random":
-        levels = rng.integers(0, 2**bits, (snapshots, size))
-        return np.asarray(levels * (PHASES // 2**bits), dtype=np.uint8)
-    order = 1 << (size - 1).bit_length()
-    # Beyond the largest power of two within N, rows cut to N repeat earlier ones nearly whole.
-    available = size if family == "dft2d" else 1 << (size.bit_length() - 1)
-    if snapshots > available:
-        _refuse("snapshots", snapshots, f"at most {available} for the {family} codes")
-    chosen = rng.permutation(available)[:snapshots]
-    if family == "hadamard":
-        return np.where(hadamard(order)[chosen, :size] > 0, 0, PHASES // 2).astype(np.uint8)
-    beam_row, beam_column = np.divmod(chosen[:, None], columns)
-    row, column = np.divmod(np.arange(size), columns)
-    turns = beam_row * row / rows + beam_column * column / columns
-    return np.rint(turns * PHASES).astype(np.int64).astype(np.uint8)
-
-
-def code_values(indices: np.ndarray) -> np.ndarray:
-    """Unit-modulus codes, complex64, of phases in units of 2 pi / 256."""
-    return np.asarray(np.exp(2j * np.pi / PHASES * indices), dtype=np.complex64)
 
 
 def receive(

@@ -73,43 +73,50 @@ def identity(count: int, grid: Grid) -> Prediction:
     return Prediction(gamma, gamma.new_ones(count))
 
 
-def ridge_snapshots(y: Tensor, h: Tensor, codes: Tensor, alpha: Tensor) -> Tensor:
+def ridge_snapshots(y: Tensor, h: Tensor, codes: Tensor, alpha: Tensor, unit_modulus: bool) -> Tensor:
     """Ridge estimates of the surface field from coded snapshots, in the dual form.
 
     `x_l = Phi_l^H (Phi_l Phi_l^H + alpha I)^-1 y_l` with Phi_l = H D(c_l). For codes of unit modulus
-    `Phi_l Phi_l^H = H H^H` for every l: one M x M Cholesky factor a scene serves all snapshots. The normal
-    equations (N x N) are not only slower but wrong in complex64.
+    `Phi_l Phi_l^H = H H^H` for every l: one M x M Cholesky factor a scene serves all snapshots; otherwise
+    each has its own. The normal equations (N x N) are not only slower but wrong in complex64.
 
     Args:
         y: snapshots, [B, L, M], complex64.
         h: channel H, [B, M, N], complex64.
-        codes: c, [B, L, N] or [L, N], complex64, unit modulus.
+        codes: c, [B, L, N], complex64.
         alpha: ridge, [B], float32.
+        unit_modulus: whether all codes have modulus 1.
 
     Returns:
         [B, L, N], complex64.
     """
     eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-    factor = torch.linalg.cholesky(h @ h.mH + alpha[:, None, None] * eye)
-    dual = torch.cholesky_solve(y.mT, factor)
-    return codes.conj() * (h.mH @ dual).mT
+    ridge = alpha[:, None, None] * eye
+    if unit_modulus:
+        factor = torch.linalg.cholesky(h @ h.mH + ridge)
+        return codes.conj() * (h.mH @ torch.cholesky_solve(y.mT, factor)).mT
+    coded = h.unsqueeze(1) * codes.unsqueeze(2)
+    factor = torch.linalg.cholesky(coded @ coded.mH + ridge.unsqueeze(1))
+    return (coded.mH @ torch.cholesky_solve(y.unsqueeze(-1), factor)).squeeze(-1)
 
 
-def ridge_parameter(y: Tensor, h: Tensor, noise_var: Tensor) -> Tensor:
+def ridge_parameter(y: Tensor, h: Tensor, codes: Tensor, noise_var: Tensor) -> Tensor:
     """The ridge sigma^2 / p, with the power p of an element's field estimated from the snapshots themselves.
 
-    `E |y|^2 = p tr(H H^H) / M + sigma^2`; p is kept above 1 % of the total so that the ridge stays finite.
+    `E |y|^2 = p mean_l tr(Phi_l Phi_l^H) / M + sigma^2`; p is kept above 1 % of the total so that the ridge
+    stays finite.
 
     Args:
         y: [B, L, M], complex64.
         h: [B, M, N], complex64.
+        codes: c, [B, L, N], complex64.
         noise_var: sigma^2, [B], float32.
 
     Returns:
         alpha, [B], float32.
     """
     received = y.abs().square().mean(dim=(1, 2))
-    gain = h.abs().square().sum(dim=2).mean(dim=1)
+    gain = (h.abs().square().mean(1) * codes.abs().square().mean(1)).sum(1)
     power = torch.maximum(received - noise_var, 0.01 * received) / gain
     return noise_var / power
 

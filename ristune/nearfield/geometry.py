@@ -138,7 +138,7 @@ def fresnel_difference(elements: Tensor, points: Tensor) -> Tensor:
     return points[..., 2:] * (elements.square().sum(-1) - projection.square()) / 2 - projection
 
 
-def steering(geometry: Geometry, points: Tensor) -> Tensor:
+def steering(geometry: Geometry, points: Tensor, elements: Tensor | None = None) -> Tensor:
     """Near-field response of the surface, `g_n exp(-j k (r_n - r))`, phase zero at the origin.
 
     The gains g_n are 1, or for the spherical amplitude in proportion to r / r_n; their energy is N.
@@ -146,11 +146,12 @@ def steering(geometry: Geometry, points: Tensor) -> Tensor:
     Args:
         geometry: the surface, N elements.
         points: sources as (u, v, w = 1 / range), [..., 3], w in 1 / metre; their precision is the result's.
+        elements: where the elements really are, [N, 3], metres; None: where they should be.
 
     Returns:
         [..., N], complex.
     """
-    elements = geometry.elements().to(points)
+    elements = (geometry.elements() if elements is None else elements).to(points)
     difference, s = path_difference(elements, points)
     if geometry.wavefront == "fresnel":
         difference = fresnel_difference(elements, points)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ristune.nearfield.channel import PER_SAMPLE
+from ristune.nearfield.codes import PER_SAMPLE
 from ristune.nearfield.judging import Verdict, measured_snr_db, scene_bounds
 from ristune.nearfield.reading import BLOCK, Found, Reader
 from ristune.nearfield.simulator import Column, Columns
@@ -79,8 +79,10 @@ class NpzSource:
             "scene": {**scene_bounds(self.survey, rows), "source_model": self.verdict.source_model},
             "channel": {
                 "antennas": sizes.antennas,
+                "channel_error_db": None,
                 "snr_db": [round(float(snr.min()), 4), round(float(snr.max()), 4)],
             },
+            "position_jitter": 0.0,
             "codes": {"family": "imported" if len(self.books) else PER_SAMPLE},
             "snapshots": sizes.snapshots,
             "channel_dtype": next(each.dtype for each in self.columns if each.name == "h")[1:],

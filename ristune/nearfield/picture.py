@@ -54,7 +54,8 @@ def draw(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, limits:
 def scene_map(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, limits: Limits) -> Tensor:
     """Beamspace power of one scene over v and u, the largest over 1 / range, [V, U], float32."""
     y, h = torch.view_as_complex(batch["y"]), torch.view_as_complex(batch["h"].float())
-    snapshots = normalise(ridge_snapshots(y, h, codes, ridge_parameter(y, h, batch["noise_var"])))
+    ridge = ridge_parameter(y, h, codes, batch["noise_var"])
+    snapshots = normalise(ridge_snapshots(y, h, codes, ridge, unit_modulus=False))
     axes = [torch.linspace(low, high, count) for count, (low, high) in zip(SHAPE, limits, strict=True)]
     w, v, u = torch.meshgrid(*axes, indexing="ij")
     responses = steering(geometry, torch.stack([u, v, w], dim=-1))

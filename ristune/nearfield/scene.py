@@ -140,7 +140,13 @@ def source_points(azimuth: Tensor, elevation: Tensor, distance: Tensor) -> Tenso
     return cosines(azimuth, elevation, inverse)
 
 
-def source_steering(azimuth: Tensor, elevation: Tensor, distance: Tensor, geometry: Geometry) -> Tensor:
+def source_steering(
+    azimuth: Tensor,
+    elevation: Tensor,
+    distance: Tensor,
+    geometry: Geometry,
+    elements: Tensor | None = None,
+) -> Tensor:
     """Steering matrix A of each scene; the columns of absent sources (range 0) are zero.
 
     Args:
@@ -148,11 +154,12 @@ def source_steering(azimuth: Tensor, elevation: Tensor, distance: Tensor, geomet
         elevation: [B, K], radians.
         distance: ranges, [B, K], metres; 0 where there is no source.
         geometry: the surface.
+        elements: see `steering`.
 
     Returns:
         [B, N, K], complex64.
     """
-    responses = steering(geometry, source_points(azimuth, elevation, distance))
+    responses = steering(geometry, source_points(azimuth, elevation, distance), elements)
     return (responses * (distance > 0).unsqueeze(-1)).transpose(1, 2)
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from ristune.errors import InputError
-from ristune.nearfield.channel import ChannelSampler, code_values, complex_normal, draw_codes, receive
+from ristune.nearfield.channel import ChannelSampler, complex_normal, receive
+from ristune.nearfield.codes import CodeSampler, code_values
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.scene import Scenes, SceneSampler, source_steering
 
-CODES_STREAM = 0x434F4445
+CODES_STREAM, POSITIONS_STREAM = 0x434F4445, 0x504F534E
 CHANNEL_DTYPES = ("f2", "f4")
 
 
@@ -38,8 +39,10 @@ class NearFieldSimulator:
         geometry: the surface.
         scene: distribution of the sources.
         channel: distribution of channels and SNR.
-        codes: `family` and `bits` of the phase codes, one codebook shared by the dataset.
+        codes: distribution of the codes; one codebook is shared by the dataset.
         snapshots: L.
+        position_jitter: standard deviation of the elements' places along y and z from those that are known,
+            metres, the same for the whole dataset.
         channel_dtype: how H is stored: `f2` (an NMSE of -74 dB, half the bytes) or `f4`.
         train: scenes of the training split; so are `val` and `test`.
         val: scenes of the validation split.
@@ -55,8 +58,9 @@ class NearFieldSimulator:
         geometry: Geometry,
         scene: SceneSampler,
         channel: ChannelSampler,
-        codes: Mapping[str, Any],
+        codes: CodeSampler,
         snapshots: int,
+        position_jitter: float,
         channel_dtype: str,
         train: int,
         val: int,
@@ -71,6 +75,13 @@ class NearFieldSimulator:
             raise InputError(
                 "simulator.channel_dtype", channel_dtype, "it must be f2 or f4", "set simulator.channel_dtype"
             )
+        if not 0 <= position_jitter < geometry.wavelength:
+            raise InputError(
+                "simulator.position_jitter",
+                position_jitter,
+                "it must be at least 0 and below a wavelength",
+                "set simulator.position_jitter",
+            )
         self.geometry = geometry
         self.scene = scene
         self.channel = channel
@@ -78,10 +89,15 @@ class NearFieldSimulator:
         self.channel_dtype = channel_dtype
         self.sizes = {"train": train, "val": val, "test": test}
         self.seed = seed
-        self._family, self._bits = str(codes["family"]), int(codes["bits"])
-        # The codebook belongs to the dataset, not to a split: a stream of its own.
+        self.position_jitter = position_jitter
+        self._codes = codes
+        # Codebook and surface belong to the dataset, not to a split: streams of their own.
         rng = np.random.default_rng([seed, CODES_STREAM])
-        self.codes = draw_codes(self._family, self._bits, snapshots, geometry.rows, geometry.columns, rng)
+        self.codebook = codes.draw(snapshots, geometry.rows, geometry.columns, rng)
+        rng = np.random.default_rng([seed, POSITIONS_STREAM])
+        moved = torch.from_numpy(rng.standard_normal((geometry.size, 2), dtype=np.float32))
+        self._elements = geometry.elements()
+        self._elements[:, 1:] += position_jitter * moved
 
     @property
     def columns(self) -> Columns:
@@ -109,15 +125,20 @@ class NearFieldSimulator:
             "geometry": asdict(self.geometry),
             "scene": _plain(asdict(self.scene)),
             "channel": _plain(asdict(self.channel)),
-            "codes": {"family": self._family, "bits": self._bits},
+            "codes": asdict(self._codes),
             "snapshots": self.snapshots,
+            "position_jitter": self.position_jitter,
             "channel_dtype": self.channel_dtype,
         }
 
     def tables(self) -> Mapping[str, tuple[Columns, Mapping[str, np.ndarray]]]:
-        """The codebooks: a row each, phase indices of 2 pi / 256."""
-        columns = [Column("phase", "|u1", self.codes.shape, "2*pi/256 rad", "input")]
-        return {"codebooks": (columns, {"phase": self.codes[None]})}
+        """The codebooks: a row each, phase indices of 2 pi / 256, and gains unless all are 1."""
+        units = {"phase": "2*pi/256 rad", "gain": "1"}
+        columns = [
+            Column(name, values.dtype.str, values.shape, units[name], "input")
+            for name, values in self.codebook.items()
+        ]
+        return {"codebooks": (columns, {name: values[None] for name, values in self.codebook.items()})}
 
     def draw(self, rows: int, rng: np.random.Generator) -> Mapping[str, np.ndarray]:
         """Draw scenes.
@@ -146,12 +167,13 @@ class NearFieldSimulator:
         snr_db = rng.uniform(self.channel.snr_db[0], self.channel.snr_db[1], rows)
         symbols = self._symbols(scenes, rng)
         azimuth, elevation = torch.from_numpy(scenes.azimuth), torch.from_numpy(scenes.elevation)
-        responses = source_steering(azimuth, elevation, torch.from_numpy(scenes.range), self.geometry).numpy()
-        field = symbols @ responses.transpose(0, 2, 1)
-        y, noise_var = receive(field, channel, code_values(self.codes), snr_db, rng)
+        distance = torch.from_numpy(scenes.range)
+        responses = source_steering(azimuth, elevation, distance, self.geometry, self._elements)
+        field = symbols @ responses.numpy().transpose(0, 2, 1)
+        y, noise_var = receive(field, channel, code_values(self.codebook), snr_db, rng)
         block = {
             "y": _parts(y, "<f4"),
-            "h": _parts(channel, self.channel_dtype),
+            "h": _parts(self.channel.known(channel, rng), self.channel_dtype),
             "codebook": np.zeros(rows, np.int32),
             "snr_db": snr_db.astype(np.float32),
             "noise_var": noise_var,

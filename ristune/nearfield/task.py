@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ristune.errors import InputError
 from ristune.nearfield import checking, evaluation, ideal, picture
-from ristune.nearfield.channel import PER_SAMPLE, PHASES, code_values
+from ristune.nearfield.codes import PER_SAMPLE, PHASES, code_values
 from ristune.nearfield.covariance import (
     Moments,
     Prediction,
@@ -116,8 +116,10 @@ class NearFieldTask:
         self.weights = dict(loss)
         self.beta = beta
         self._codes = torch.empty(0)
+        self._unit_modulus = True
         self._constant = torch.empty(0)
         self.source_model = "iid"
+        self._exact = True
 
     def attach(self, dataset: Dataset) -> None:
         """Take codebooks and source model from the dataset, and the best constant from its training labels.
@@ -135,8 +137,12 @@ class NearFieldTask:
             )
         self._check_view(dataset)
         self.source_model = str(dataset.parameters["scene"]["source_model"])
+        known = dataset.parameters["channel"]["channel_error_db"] is None
+        self._exact = known and dataset.parameters["position_jitter"] == 0
         if dataset.parameters["codes"]["family"] != PER_SAMPLE:
-            self._codes = torch.from_numpy(code_values(dataset.table("codebooks")["phase"].numpy()))
+            codebooks = {name: column.numpy() for name, column in dataset.table("codebooks").items()}
+            self._codes = torch.from_numpy(code_values(codebooks))
+            self._unit_modulus = "gain" not in codebooks
         count = min(CONSTANT_SCENES, dataset.rows("train"))
         self._constant = self._best_constant(dataset.split("train", columns=LABELS, limit=count))
 
@@ -149,8 +155,9 @@ class NearFieldTask:
         self._to(device)
         y = torch.view_as_complex(batch["y"])
         h = torch.view_as_complex(batch["h"].float())
-        ridge = ridge_parameter(y, h, batch["noise_var"])
-        snapshots = normalise(ridge_snapshots(y, h, self.codes(batch), ridge))
+        codes = self.codes(batch)
+        ridge = ridge_parameter(y, h, codes, batch["noise_var"])
+        snapshots = normalise(ridge_snapshots(y, h, codes, ridge, self._unit_modulus))
         return {
             **batch,
             "snapshots": snapshots,
@@ -190,7 +197,8 @@ class NearFieldTask:
 
     def check_sample(self, batch: Batch) -> list[str]:
         """What is wrong with rows as they are stored, on the CPU; see `ristune.nearfield.checking`."""
-        return checking.check(batch, self.codes(batch), self._factor(batch), self.source_model)
+        codes, factor = self.codes(batch), self._factor(batch)
+        return checking.check(batch, codes, factor, self.source_model, self._exact)
 
     def draw_sample(self, sample: Mapping[str, Tensor], axes: Any) -> None:
         """Draw one row as it is stored, on matplotlib axes; see `ristune.nearfield.picture`."""

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from ristune.nearfield.channel import ChannelSampler
+from ristune.nearfield.codes import CodeSampler
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.scene import SceneSampler
 from ristune.nearfield.simulator import NearFieldSimulator
 from ristune.nearfield.task import FieldOfView, NearFieldTask
 
 GEOMETRY = Geometry(12, 12, spacing=0.5, wavelength=0.3, wavefront="exact", amplitude="unit")
+CODES = CodeSampler("random", 3, amplitude_jitter=0, dropout=0)
 VIEW = FieldOfView([-60, 60], [-30, 30], [2, 10])
 
 
@@ -35,13 +37,17 @@ def simulator(
     channel_dtype: str = "f2",
     seed: int = 1,
     geometry: Geometry = GEOMETRY,
+    codes: CodeSampler = CODES,
+    channel_error_db: float | None = None,
+    position_jitter: float = 0.0,
 ) -> NearFieldSimulator:
     return NearFieldSimulator(
         geometry,
         scene or scene_sampler(),
-        ChannelSampler(16, [0, 2], [-5, 20]),
-        {"family": "random", "bits": 3},
+        ChannelSampler(16, [0, 2], [-5, 20], channel_error_db),
+        codes,
         snapshots,
+        position_jitter,
         channel_dtype,
         train=64,
         val=32,

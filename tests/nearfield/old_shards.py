@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ristune.nearfield.channel import code_values
+from ristune.nearfield.codes import code_values
 from ristune.nearfield.conventions import Convention, forms
 from ristune.nearfield.scene import covariance_factor
 from ristune.nearfield.simulator import NearFieldSimulator
@@ -81,7 +81,7 @@ def old_shard(
     scale = {"N": 1, "K": count / GEOMETRY.size, "N K": count, "1": 1 / GEOMETRY.size}[trace]
     covariance = covariance * torch.as_tensor(scale).reshape(-1, 1, 1)
     y, h = (torch.view_as_complex(batch[name].float()) for name in ("y", "h"))
-    codes = torch.from_numpy(code_values(source.codes)).expand(rows, -1, -1)
+    codes = torch.from_numpy(code_values(source.codebook)).expand(rows, -1, -1)
     places = torch.argsort(convention.permutation(GEOMETRY))
     if convention.conjugate:
         y, h, codes, covariance = (part.conj().resolve_conj() for part in (y, h, codes, covariance))

@@ -37,6 +37,17 @@ def test_a_strong_signal_in_half_precision_has_no_findings():
     assert task.check_sample(data.batch) == []
 
 
+@pytest.mark.parametrize("changes", [{"channel_error_db": -15.0}, {"position_jitter": 0.01}])
+def test_what_is_known_inexactly_on_purpose_is_no_finding(changes):
+    data = Drawn(simulator(**changes), rows=256)
+    task = make_task()
+    task.attach(data)
+    assert task.check_sample(data.batch) == []
+    # The sources do leave more than noise: by a dataset that does not say so it is found.
+    task.attach(Drawn(simulator()))
+    assert "the labels do not explain y" in " ".join(task.check_sample(data.batch))
+
+
 CORRUPTIONS = {
     "swapped angles": (
         lambda b: {"azimuth": b["elevation"], "elevation": b["azimuth"]},

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from ristune.nearfield.covariance import (
     ridge_snapshots,
     sample_covariance,
 )
-from tests.nearfield.conftest import GEOMETRY, VIEW
+from tests.nearfield.conftest import CODES, GEOMETRY, VIEW, Drawn, make_task, simulator
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +54,48 @@ def lstsq_snapshots(y, h, codes, alpha):
     return torch.linalg.lstsq(stacked, target.unsqueeze(-1)).solution.squeeze(-1)
 
 
-def test_the_ridge_in_dual_form_equals_augmented_least_squares(task, drawn):
+def normal_equations(y, h, codes, alpha):
+    """(Phi^H Phi + alpha I)^-1 Phi^H y in double precision: in complex64 it is wrong."""
+    phi = h.unsqueeze(1).to(torch.complex128) * codes.unsqueeze(1)
+    matrix = phi.mH @ phi + alpha.double()[:, None, None, None] * torch.eye(phi.shape[-1])
+    return torch.linalg.solve(matrix, phi.mH @ y.to(torch.complex128).unsqueeze(-1)).squeeze(-1)
+
+
+def test_four_ways_of_computing_the_ridge_agree(task, drawn):
     batch = {k: v[:3] for k, v in drawn.batch.items()}
     y, h = torch.view_as_complex(batch["y"]), torch.view_as_complex(batch["h"].float())
-    alpha = ridge_parameter(y, h, batch["noise_var"])
-    found = ridge_snapshots(y, h, task._codes[0], alpha)
+    codes = task.codes(batch)
+    alpha = ridge_parameter(y, h, codes, batch["noise_var"])
     expected = lstsq_snapshots(y, h, task._codes[0], alpha)
-    error = torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected)
-    assert error < 1e-5
+    assert torch.allclose(normal_equations(y, h, task._codes[0], alpha), expected)
+    for unit_modulus in (True, False):
+        found = ridge_snapshots(y, h, codes, alpha, unit_modulus)
+        error = torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected)
+        assert error < 1e-5
+
+
+def test_codes_of_other_amplitudes_have_a_factor_each():
+    jittered = replace(CODES, amplitude_jitter=0.2, dropout=0.2)
+    drawn = Drawn(simulator(codes=jittered), rows=3)
+    task = make_task()
+    task.attach(drawn)
+    y, h = torch.view_as_complex(drawn.batch["y"]), torch.view_as_complex(drawn.batch["h"].float())
+    codes = task.codes(drawn.batch)
+    alpha = ridge_parameter(y, h, codes, drawn.batch["noise_var"])
+    expected = lstsq_snapshots(y, h, codes[0], alpha)
+    found = ridge_snapshots(y, h, codes, alpha, unit_modulus=False)
+    assert torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected) < 1e-5
+    assert torch.allclose(task.prepare(drawn.batch)["snapshots"], normalise(found))
+    # The shared factor would be wrong for them.
+    shared = ridge_snapshots(y, h, codes, alpha, unit_modulus=True)
+    assert torch.linalg.vector_norm(shared - expected) / torch.linalg.vector_norm(expected) > 0.05
 
 
 def test_the_ridge_is_the_noise_over_the_power_of_an_element(drawn):
     y = torch.view_as_complex(drawn.batch["y"])
     h = torch.view_as_complex(drawn.batch["h"].float())
-    alpha = ridge_parameter(y, h, drawn.batch["noise_var"])
+    codes = torch.ones(64, 16, 144, dtype=torch.complex64)
+    alpha = ridge_parameter(y, h, codes, drawn.batch["noise_var"])
     # The powers of a scene sum to 1, so an element's field has unit power on average.
     ratio = (alpha / drawn.batch["noise_var"])[drawn.batch["snr_db"] > 5]
     assert ratio.log().mean().exp() == pytest.approx(1, abs=0.15)

@@ -52,7 +52,7 @@ def test_rows_come_back_as_they_were_drawn(source):
     assert np.allclose(found["noise_var"], true["noise_var"][of], rtol=0.3)
     assert np.median(np.abs(found["noise_var"] / true["noise_var"][of] - 1)) < 0.05
     _, table = source.tables()["codebooks"]
-    assert np.array_equal(table["phase"][found["codebook"]][0], simulator().codes)
+    assert np.array_equal(table["phase"][found["codebook"]][0], simulator().codebook["phase"])
     assert {each.name: each.dtype for each in source.columns} == {k: v.dtype.str for k, v in found.items()}
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ristune.nearfield.bound import Sources, conditional_bound
-from ristune.nearfield.channel import ChannelSampler, code_values, complex_normal
+from ristune.nearfield.channel import ChannelSampler, complex_normal
+from ristune.nearfield.codes import CodeSampler, code_values
 from ristune.nearfield.covariance import build_grid
 from ristune.nearfield.likelihood import (
     LAST,
@@ -40,9 +41,10 @@ class Cell:
         simulator = NearFieldSimulator(
             geometry,
             scene_sampler(num_sources=[sources, sources]),
-            ChannelSampler(16, [3, 3], [snr_db, snr_db]),
-            {"family": "random", "bits": 3},
+            ChannelSampler(16, [3, 3], [snr_db, snr_db], None),
+            CodeSampler("random", 3, amplitude_jitter=0, dropout=0),
             snapshots=16,
+            position_jitter=0,
             channel_dtype="f4",
             train=1,
             val=1,
@@ -55,7 +57,7 @@ class Cell:
         self.data = Observation(
             torch.view_as_complex(self.batch["y"]),
             torch.view_as_complex(self.batch["h"]),
-            torch.from_numpy(code_values(simulator.codes)).expand(scenes, -1, -1),
+            torch.from_numpy(code_values(simulator.codebook)).expand(scenes, -1, -1),
             self.batch["noise_var"],
         )
         self.truth = true_points(self.batch)

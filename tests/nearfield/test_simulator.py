@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,9 @@ from ristune.data.dataset import open_dataset
 from ristune.data.writing.source import Simulated, shard_generator
 from ristune.data.writing.writer import write_dataset
 from ristune.errors import InputError
-from ristune.nearfield.channel import code_values
+from ristune.nearfield.codes import code_values
 from ristune.nearfield.scene import covariance_factor, source_steering
-from tests.nearfield.conftest import GEOMETRY, Drawn, scene_sampler, simulator
+from tests.nearfield.conftest import CODES, GEOMETRY, Drawn, make_task, scene_sampler, simulator
 
 SPLITS = ("train", "val", "test")
 
@@ -50,6 +52,38 @@ def test_no_covariance_is_stored():
     assert max(int(np.prod(c.shape)) for c in simulator().columns) == 16 * 144 * 2
 
 
+def test_elements_are_off_their_places_by_the_stated_jitter():
+    moved = simulator(position_jitter=0.01)._elements - GEOMETRY.elements()
+    assert moved[:, 0].abs().max() == 0
+    assert moved[:, 1:].std().item() == pytest.approx(0.01, rel=0.2)
+    assert torch.equal(moved, simulator(position_jitter=0.01)._elements - GEOMETRY.elements())
+    assert not simulator()._elements.sub(GEOMETRY.elements()).any()
+
+
+def test_an_inexactly_known_link_is_stated_and_changes_the_data():
+    plain = simulator().draw(4, np.random.default_rng(0))
+    for changes, column in (({"channel_error_db": -10.0}, "h"), ({"position_jitter": 0.01}, "y")):
+        source = simulator(**changes)
+        drawn = source.draw(4, np.random.default_rng(0))
+        assert not np.array_equal(drawn[column], plain[column])
+        assert np.array_equal(drawn["azimuth"], plain["azimuth"])
+        stated = {**source.parameters(), **source.parameters()["channel"]}
+        assert stated[next(iter(changes))] == next(iter(changes.values()))
+
+
+def test_a_jitter_of_a_wavelength_is_refused():
+    with pytest.raises(InputError, match="simulator.position_jitter: got 0.3"):
+        simulator(position_jitter=0.3)
+
+
+def test_codes_of_other_amplitudes_come_back_from_the_codebook():
+    drawn = Drawn(simulator(codes=replace(CODES, amplitude_jitter=0.1, dropout=0.1)), rows=2)
+    task = make_task()
+    task.attach(drawn)
+    assert np.allclose(task.codes(drawn.batch)[1], code_values(drawn.source.codebook))
+    assert (task.codes(drawn.batch).abs() - 1).abs().max() > 0.2
+
+
 @pytest.mark.parametrize("model", ["iid", "static"])
 def test_labels_match_the_data_of_their_source_model(model):
     """The field's own sample covariance over many snapshots is the label; noise and channel are left out."""
@@ -75,7 +109,7 @@ def test_snapshots_are_what_channel_and_codes_make_of_the_field():
     keep = drawn.batch["snr_db"] > 10
     batch = {k: v[keep] for k, v in drawn.batch.items()}
     y, h = torch.view_as_complex(batch["y"]), torch.view_as_complex(batch["h"].float())
-    codes = torch.from_numpy(code_values(drawn.source.codes))
+    codes = torch.from_numpy(code_values(drawn.source.codebook))
     factor = covariance_factor(
         *(batch[n] for n in ("azimuth", "elevation", "range", "power", "phase")), GEOMETRY, "iid"
     )[..., :2]
