@@ -1,24 +1,25 @@
-"""Tables of a trained network beside the floor, the best constant, the sample covariance and the oracle."""
+"""Tables of a trained network beside the floor, the best constant, other estimators and the oracle."""
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ristune.nearfield.covariance import (
-    Grid,
     blend,
     build_grid,
     identity,
     predicted_covariance,
     sample_covariance,
 )
-from ristune.nearfield.geometry import Geometry
+from ristune.nearfield.estimators import Estimators, Localises, Located, timed
 from ristune.nearfield.loss import prediction
-from ristune.nearfield.metrics import GATE_DEG, Score, score
+from ristune.nearfield.metrics import GATE_DEG, SUCCESS_DEG, Score, score
 from ristune.nearfield.music import Estimates, music
 from ristune.nearfield.scene import true_points
 
@@ -36,11 +37,9 @@ NMSE_ROWS = {
 }
 
 
-class Evaluated(Protocol):
+class Evaluated(Localises, Protocol):
     """What is needed of the task."""
 
-    geometry: Geometry
-    grid: Grid
     beta: float
     source_model: str
 
@@ -71,20 +70,23 @@ def evaluate(
     errors: dict[str, list[Tensor]] = defaultdict(list)
     counts: list[Tensor] = []
     levels: list[Tensor] = []
-    located: dict[str, list[Estimates]] = defaultdict(list)
+    located: dict[str, list[Located]] = defaultdict(list)
     truths: list[Tensor] = []
-    search = Search(task)
-    left = scenes
+    search, estimators = Search(task), Estimators(task, task.field_of_view.limits())
+    left, seconds = scenes, 0.0
     for batch in batches:
+        started = time.perf_counter()
         output, prepared = predict(batch)
+        seconds += time.perf_counter() - started
         for name, values in task.metrics(output, prepared).items():
             errors[name].append(values.cpu())
         counts.append(prepared["num_sources"].cpu())
         levels.append(prepared["snr_db"].cpu())
         if left > 0:
             some = {name: values[:left] for name, values in prepared.items()}
-            for name, found in search.locate(output[:left], some).items():
-                located[name].append(found)
+            for locate in (search.locate, estimators.locate):
+                for name, found in locate(output[:left], some).items():
+                    located[name].append(found)
             truths.append(true_points(some).cpu())
             left -= len(truths[-1])
     num_sources = torch.cat(counts)
@@ -98,13 +100,15 @@ def evaluate(
     }
     truth = torch.cat(truths)
     title = (
-        f"near-field MUSIC told the true K, {len(truth)} scenes, hits within {GATE_DEG:g} deg; "
-        "of the hits: RMSE az, el [deg], range [m], medians ~"
+        f"localisation told the true K, {len(truth)} scenes; success: all within {SUCCESS_DEG:g} deg, hits: "
+        f"within {GATE_DEG:g} deg; of the hits: RMSE az, el [deg], range [m], medians ~; ms a scene, without "
+        f"{1e3 * seconds / len(num_sources):.2g} for ridge and network, which all but maximum likelihood need"
     )
     if task.source_model == "static":
         title += "; coherent sources: R has rank 1, and MUSIC cannot part them, given R_true neither"
     tables[title] = [
-        {"covariance": name, **_score(found, truth, num_sources).row()} for name, found in located.items()
+        {"estimator": name, **_score(parts, truth, num_sources).row(), "ms": _milliseconds(parts)}
+        for name, parts in located.items()
     ]
     return tables
 
@@ -121,25 +125,26 @@ class Search:
         bounds = torch.tensor([limits[2], limits[1], limits[0]])
         self._low, self._high = bounds.unbind(1)
 
-    def locate(self, output: Tensor, batch: Batch) -> dict[str, Estimates]:
+    def locate(self, output: Tensor, batch: Batch) -> dict[str, Located]:
         """Estimates by name of the covariance, for the scenes of a prepared batch."""
         task = self._task
         sample = sample_covariance(batch["snapshots"])
         predicted = predicted_covariance(prediction(output), task.grid)
         untrained = predicted_covariance(identity(len(output), task.grid), task.grid)
         candidates = {
-            "floor: R_pred = I": blend(untrained, sample, task.beta),
-            "R_samp (ridge)": sample,
-            "network R_pred": predicted,
-            "network R_blend": blend(predicted, sample, task.beta),
-            "ORACLE R_true": batch["factor"] @ batch["factor"].mH,
+            "MUSIC, floor: R_pred = I": blend(untrained, sample, task.beta),
+            "MUSIC, R_samp (ridge)": sample,
+            "MUSIC, network R_pred": predicted,
+            "MUSIC, network R_blend": blend(predicted, sample, task.beta),
+            "MUSIC, ORACLE R_true": batch["factor"] @ batch["factor"].mH,
         }
-        return {name: self.music(covariance, batch["num_sources"]) for name, covariance in candidates.items()}
+        counts = batch["num_sources"]
+        return {name: timed(partial(self.music, matrix, counts)) for name, matrix in candidates.items()}
 
     def music(self, covariance: Tensor, num_sources: Tensor) -> Estimates:
         """Sources of covariances, [B, N, N], told how many there are."""
         device = covariance.device
-        found = music(
+        return music(
             covariance,
             num_sources,
             self._grid.to(device),
@@ -147,10 +152,14 @@ class Search:
             self._low.to(device),
             self._high.to(device),
         )
-        return Estimates(found.points.cpu(), found.found.cpu())
 
 
-def _score(found: list[Estimates], truth: Tensor, num_sources: Tensor) -> Score:
+def _milliseconds(parts: list[Located]) -> float:
+    return 1e3 * sum(part.seconds for part in parts) / sum(len(part.estimates.found) for part in parts)
+
+
+def _score(parts: list[Located], truth: Tensor, num_sources: Tensor) -> Score:
+    found = [part.estimates for part in parts]
     # Batches differ in their largest K: pad to the widest before they are joined.
     most = max(part.points.shape[1] for part in found)
     pad = torch.nn.functional.pad

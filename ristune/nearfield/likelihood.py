@@ -60,6 +60,10 @@ class Region:
     low: Tensor
     high: Tensor
 
+    def to(self, device: torch.device) -> "Region":
+        """The same region on another device."""
+        return Region(self.geometry, self.low.to(device), self.high.to(device))
+
 
 def residual(data: Observation, points: Tensor, geometry: Geometry) -> Tensor:
     """`sum_l ||P_perp(B_l) y_l||^2`, [B], for sources (u, v, w), [B, K, 3]."""

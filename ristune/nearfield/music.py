@@ -48,17 +48,17 @@ def null_spectrum(subspace: Tensor, grid: Grid) -> Tensor:
     return (1 - inside / grid.responses.shape[1]).clamp(min=0)
 
 
-def pick_peaks(null: Tensor, num_sources: Tensor, grid: Grid) -> Estimates:
-    """The K deepest local minima of the null spectrum, no two of them alike.
+def pick_peaks(power: Tensor, num_sources: Tensor, grid: Grid) -> Estimates:
+    """The K highest local maxima of a map, no two of them alike.
 
     Args:
-        null: [B, G].
+        power: whatever is high where a source is, [B, G].
         num_sources: K, [B].
         grid: G points.
     """
-    volume = -null.reshape(-1, 1, *grid.shape)
+    volume = power.reshape(-1, 1, *grid.shape)
     is_peak = (functional.max_pool3d(volume, 3, stride=1, padding=1) == volume).flatten(1)
-    score = torch.where(is_peak, -null, -torch.inf)
+    score = torch.where(is_peak, power, -torch.inf)
     n = grid.responses.shape[1]
     points, found = [], []
     for source in range(int(num_sources.max())):
@@ -121,5 +121,5 @@ def music(
 ) -> Estimates:
     """Locate K sources a scene from covariances, [B, N, N]; `grid` is only where the search starts."""
     subspace = signal_subspace(covariance, num_sources)
-    peaks = pick_peaks(null_spectrum(subspace, grid), num_sources, grid)
+    peaks = pick_peaks(-null_spectrum(subspace, grid), num_sources, grid)
     return refine(peaks, subspace, geometry, low, high)

@@ -24,6 +24,7 @@ from ristune.nearfield.covariance import (
     ridge_snapshots,
 )
 from ristune.nearfield.geometry import Geometry
+from ristune.nearfield.likelihood import Observation
 from ristune.nearfield.loss import check_weights, loss_terms, prediction
 from ristune.nearfield.network import BeamspaceNetwork
 from ristune.nearfield.scene import covariance_factor
@@ -113,6 +114,7 @@ class NearFieldTask:
         self.field_of_view = field_of_view
         self.grid = build_grid(geometry, (grid[0], grid[1], grid[2]), field_of_view.limits())
         self.network = BeamspaceNetwork(self.grid.shape, **network)
+        self._network = dict(network)
         self.weights = dict(loss)
         self.beta = beta
         self._codes = torch.empty(0)
@@ -153,11 +155,9 @@ class NearFieldTask:
         """
         device = batch["y"].device
         self._to(device)
-        y = torch.view_as_complex(batch["y"])
-        h = torch.view_as_complex(batch["h"].float())
-        codes = self.codes(batch)
-        ridge = ridge_parameter(y, h, codes, batch["noise_var"])
-        snapshots = normalise(ridge_snapshots(y, h, codes, ridge, self._unit_modulus))
+        data = self.observation(batch)
+        ridge = ridge_parameter(data.y, data.h, data.codes, data.noise_var)
+        snapshots = normalise(ridge_snapshots(data.y, data.h, data.codes, ridge, self._unit_modulus))
         return {
             **batch,
             "snapshots": snapshots,
@@ -188,6 +188,17 @@ class NearFieldTask:
             "nmse_floor": nmse(floor, 1.0),
             "nmse_constant": self._constant_error(batch["factor"], of.true_true),
         }
+
+    def untrained(self) -> BeamspaceNetwork:
+        """A network as it is before training: what of a result is not learned."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return BeamspaceNetwork(self.grid.shape, **self._network)
+
+    def observation(self, batch: Batch) -> Observation:
+        """What an estimator is given: snapshots, channel, codes, noise."""
+        y, h = torch.view_as_complex(batch["y"]), torch.view_as_complex(batch["h"].float())
+        return Observation(y, h, self.codes(batch), batch["noise_var"])
 
     def evaluate(
         self, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Tensor, Batch]], scenes: int

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from ristune.nearfield.estimators import Estimators
 from ristune.nearfield.evaluation import Search
 from ristune.training.forward import forward
-from tests.nearfield.conftest import Drawn, make_task, scene_sampler, simulator
+from tests.nearfield.conftest import VIEW, Drawn, make_task, scene_sampler, simulator
 
 
 def tables_of(drawn, scenes=20):
@@ -28,14 +29,19 @@ def test_floor_constant_sample_and_oracle_stand_beside_the_network(drawn):
         "network R_pred",
         "network R_blend",
     ]
-    names = [row["covariance"] for row in located]
-    assert names == [
-        "floor: R_pred = I",
-        "R_samp (ridge)",
-        "network R_pred",
-        "network R_blend",
-        "ORACLE R_true",
+    assert [row["estimator"] for row in located] == [
+        "MUSIC, floor: R_pred = I",
+        "MUSIC, R_samp (ridge)",
+        "MUSIC, network R_pred",
+        "MUSIC, network R_blend",
+        "MUSIC, ORACLE R_true",
+        "hybrid: network's peaks, refined",
+        "control: untrained network's peaks, refined",
+        "control: matched filter's peaks, refined",
+        "control: minimum variance's peaks, refined",
+        "maximum likelihood",
     ]
+    assert all(row["ms"] > 0 for row in located)
     assert "told the true K, 20 scenes" in list(tables)[2]
     output, prepared = predict(drawn.batch)
     metrics = task.metrics(output, prepared)
@@ -51,7 +57,8 @@ def test_a_dead_network_localises_as_the_sample_covariance_does(drawn):
     """Adding the identity moves no eigenvector: this floor must stand beside every result."""
     tables, _, _ = tables_of(drawn)
     floor, sample = list(tables.values())[2][:2]
-    assert {**floor, "covariance": ""} == pytest.approx({**sample, "covariance": ""}, abs=0.02)
+    same = {"estimator": "", "ms": 0.0}
+    assert {**floor, **same} == pytest.approx({**sample, **same}, abs=0.02)
 
 
 def test_coherent_sources_are_said_to_be_beyond_music():
@@ -64,8 +71,14 @@ def test_nothing_but_the_oracle_is_told_the_truth(drawn):
     _, task, predict = tables_of(drawn)
     output, prepared = predict({name: column[:12] for name, column in drawn.batch.items()})
     elsewhere = {**prepared, "factor": prepared["factor"].roll(1, 0)}
-    for name in ("azimuth", "elevation", "range", "power"):
+    for name in ("azimuth", "elevation", "range", "power", "phase", "snr_db", "kappa"):
         elsewhere[name] = prepared[name].roll(1, 0)
-    told, others = Search(task).locate(output, prepared), Search(task).locate(output, elsewhere)
-    moved = {name for name in told if not torch.equal(told[name].points, others[name].points)}
-    assert moved == {"ORACLE R_true"}
+    moved = set()
+    for located_by in (Search(task), Estimators(task, VIEW.limits())):
+        told, others = located_by.locate(output, prepared), located_by.locate(output, elsewhere)
+        moved |= {
+            name
+            for name in told
+            if not torch.equal(told[name].estimates.points, others[name].estimates.points)
+        }
+    assert moved == {"MUSIC, ORACLE R_true"}

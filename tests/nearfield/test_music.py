@@ -60,7 +60,7 @@ def test_the_grid_alone_is_far_from_that():
     """What is found is the refinement's doing: the test above can fail."""
     _, prepared, truth = oracle(2)
     subspace = signal_subspace(truth, prepared["num_sources"])
-    peaks = pick_peaks(null_spectrum(subspace, SEARCH), prepared["num_sources"], SEARCH)
+    peaks = pick_peaks(-null_spectrum(subspace, SEARCH), prepared["num_sources"], SEARCH)
     row = score(peaks, true_points(prepared), prepared["num_sources"]).row()
     assert row["~angle"] > 0.2
 
@@ -87,7 +87,7 @@ def test_peaks_are_distinct_and_absent_ones_are_not_reported():
     null[0, 500] = 0.01
     null[0, 501] = 0.02  # next to the first: the same source
     null[0, 4000] = 0.05
-    peaks = pick_peaks(null, torch.tensor([2]), SEARCH)
+    peaks = pick_peaks(-null, torch.tensor([2]), SEARCH)
     assert torch.equal(peaks.points[0], SEARCH.points[[500, 4000]])
     assert peaks.found.tolist() == [[True, True]]
-    assert pick_peaks(null, torch.tensor([1]), SEARCH).found.shape == (1, 1)
+    assert pick_peaks(-null, torch.tensor([1]), SEARCH).found.shape == (1, 1)

@@ -1,0 +1,138 @@
+"""What locates sources from snapshots: maximum likelihood, and its refinement from several starting points.
+
+A refinement that is good enough hides a dead network. So its peaks are compared with peaks for which nothing
+is learned: those of the matched filter, of minimum variance, and of a network that was never trained.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ristune.nearfield.covariance import Grid, build_grid
+from ristune.nearfield.geometry import Geometry
+from ristune.nearfield.likelihood import Observation, Region, maximum_likelihood, refine
+from ristune.nearfield.loss import prediction
+from ristune.nearfield.music import Estimates, pick_peaks
+
+Batch = dict[str, Tensor]
+Limits = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+# Points by 1 / range of the likelihood's search, as fine as the task's in angle; more find no more.
+RANGE_POINTS = 3
+# Steps of the refinement from peaks.
+ITERATIONS = 12
+# Loading of R_samp, whose trace is N, before it is inverted.
+LOADING = 0.1
+
+
+class Localises(Protocol):
+    """What is needed of the task."""
+
+    geometry: Geometry
+    grid: Grid
+
+    def untrained(self) -> nn.Module:
+        """A network as it is before training."""
+        ...
+
+    def observation(self, batch: Batch) -> Observation:
+        """What an estimator is given of a batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Located:
+    """Estimates of some scenes, and what they cost.
+
+    Attributes:
+        estimates: of B scenes, on the CPU.
+        seconds: for all of them together.
+    """
+
+    estimates: Estimates
+    seconds: float
+
+
+class Estimators:
+    """Estimators of one task, each told the number of sources and nothing else of the labels.
+
+    Args:
+        task: the task.
+        limits: of its field of view, by w, v and u.
+    """
+
+    def __init__(self, task: Localises, limits: Limits) -> None:
+        _, v, u = task.grid.shape
+        self._task = task
+        self._search = build_grid(task.geometry, (RANGE_POINTS, v, u), limits)
+        bounds = torch.tensor([limits[2], limits[1], limits[0]])
+        self._region = Region(task.geometry, bounds[:, 0], bounds[:, 1])
+        self._untrained = task.untrained().eval()
+
+    def locate(self, output: Tensor, batch: Batch) -> dict[str, Located]:
+        """Estimates by name, for the scenes of a prepared batch.
+
+        Args:
+            output: of the network, [B, G + 1].
+            batch: prepared.
+        """
+        data, counts = self._task.observation(batch), batch["num_sources"]
+        starts: dict[str, Callable[[], Tensor]] = {
+            "hybrid: network's peaks, refined": lambda: prediction(output).gamma,
+            "control: untrained network's peaks, refined": lambda: self._untrained_map(batch),
+            "control: matched filter's peaks, refined": lambda: batch["sample_map"],
+            "control: minimum variance's peaks, refined": lambda: minimum_variance(
+                batch["snapshots"], self._task.grid
+            ),
+        }
+        found = {name: timed(partial(self._refined, power, data, counts)) for name, power in starts.items()}
+        device = counts.device
+        found["maximum likelihood"] = timed(
+            lambda: maximum_likelihood(data, counts, self._search.to(device), self._region.to(device))
+        )
+        return found
+
+    def _refined(self, power: Callable[[], Tensor], data: Observation, counts: Tensor) -> Estimates:
+        """The highest peaks of a map over the task's grid, [B, G], refined by the likelihood."""
+        peaks = pick_peaks(power(), counts, self._task.grid)
+        points, region = peaks.points.clone(), self._region.to(counts.device)
+        for count in sorted(set(counts.tolist())):
+            some = torch.nonzero(counts == count).squeeze(1)
+            points[some, :count] = refine(data.of(some), points[some, :count], region, ITERATIONS)[0]
+        return Estimates(points, peaks.found)
+
+    def _untrained_map(self, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            return prediction(self._untrained.to(batch["y"].device)(batch)).gamma
+
+
+def timed(locate: Callable[[], Estimates]) -> Located:
+    """Run an estimator and take its time."""
+    started = time.perf_counter()
+    found = locate()
+    # To be copied, all of it must have been computed.
+    on_host = Estimates(found.points.cpu(), found.found.cpu())
+    return Located(on_host, time.perf_counter() - started)
+
+
+def minimum_variance(snapshots: Tensor, grid: Grid) -> Tensor:
+    """Capon's spectrum, `1 / a_g^H (R_samp + delta I)^-1 a_g`, [B, G] (Capon, 1969).
+
+    R_samp has rank L: the inverse is that of an L x L matrix.
+
+    Args:
+        snapshots: x, [B, L, N], complex64, of a sample covariance of trace N.
+        grid: G points.
+    """
+    length, size = snapshots.shape[1:]
+    x = snapshots.mT / length**0.5
+    eye = torch.eye(length, dtype=x.dtype, device=x.device)
+    factor = torch.linalg.cholesky(x.mH @ x + LOADING * eye)
+    seen = torch.linalg.solve_triangular(factor, x.mH @ grid.responses.T, upper=False)
+    left: Tensor = size - torch.view_as_real(seen).square().sum(-1).sum(1)
+    # At least what the loading leaves of a vector inside the snapshots' span.
+    return LOADING / left.clamp(min=torch.finfo(left.dtype).eps * size)

@@ -1,0 +1,47 @@
+"""Estimators beside the network, and the starting points that are compared with its own."""
+
+import torch
+
+from ristune.nearfield.covariance import sample_covariance
+from ristune.nearfield.estimators import LOADING, Estimators, minimum_variance
+from ristune.nearfield.metrics import score
+from ristune.nearfield.scene import true_points
+from tests.nearfield.conftest import VIEW, Drawn, make_task, scene_sampler, simulator
+
+
+def test_minimum_variance_is_that_of_the_inverted_matrix(task, drawn):
+    snapshots = task.prepare(drawn.batch)["snapshots"][:3]
+    loaded = sample_covariance(snapshots).to(torch.complex128) + LOADING * torch.eye(144)
+    a = task.grid.responses.to(torch.complex128)
+    expected = 1 / torch.einsum("gm,bmn,gn->bg", a.conj(), torch.linalg.inv(loaded), a).real
+    found = minimum_variance(snapshots, task.grid)
+    assert torch.allclose(found.double(), expected, rtol=1e-3)
+
+
+def test_an_untrained_network_is_one_of_the_same_kind_and_no_other_each_time(task):
+    assert [p.shape for p in task.untrained().parameters()] == [p.shape for p in task.network.parameters()]
+    first, second = (task.untrained().state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    before = torch.random.get_rng_state()
+    task.untrained()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_right_peaks_are_refined_to_the_sources_and_wrong_ones_are_not_hidden():
+    """A map that is high at the sources gives what maximum likelihood finds; an empty one does not."""
+    source = simulator(scene_sampler(num_sources=[2, 2]))
+    object.__setattr__(source.channel, "snr_db", [20, 20])
+    drawn, task = Drawn(source, rows=16), make_task(grid=[3, 13, 23])
+    task.attach(drawn)
+    batch = task.prepare(drawn.batch)
+    truth, counts = true_points(batch), batch["num_sources"]
+    nearest = torch.cdist(truth, task.grid.points).argmin(2)
+    logits = torch.zeros(16, len(task.grid.points) + 1).scatter(1, nearest, 10.0)
+    estimators = Estimators(task, VIEW.limits())
+    located = estimators.locate(logits, batch)
+    scores = {name: score(each.estimates, truth, counts) for name, each in located.items()}
+    assert scores["hybrid: network's peaks, refined"].success.mean() > 0.9
+    assert scores["maximum likelihood"].success.mean() > 0.9
+    wrong = estimators.locate(logits.roll(5, 0), batch)["hybrid: network's peaks, refined"]
+    assert score(wrong.estimates, truth, counts).success.mean() < 0.7
+    assert all(each.seconds > 0 for each in located.values())
