@@ -2,7 +2,8 @@
 
 Scenes are drawn by the configured simulator with a Rician factor of 3. The grid is only where searches start.
 Ratios are sqrt(mean(error^2 / bound^2)) over the scenes in which every source is found within 1 degree in
-both angles, each error by the bound of its own scene and symbols. Sources are counted without passes.
+both angles, each error by the bound of its own scene and symbols. Sources are counted without passes. A
+scene is stuck if a search that is started at the truth ends at a smaller residual.
 
 python -m benchmarks.likelihood [--scenes 300] [--passes 1] [--grid 3 13 23] [PATH=VALUE ...]
 """
@@ -19,6 +20,7 @@ from ristune.nearfield.bound import Sources, conditional_bound
 from ristune.nearfield.codes import code_values
 from ristune.nearfield.covariance import Grid, build_grid
 from ristune.nearfield.likelihood import (
+    LAST,
     PASSES,
     Dictionary,
     Observation,
@@ -26,6 +28,8 @@ from ristune.nearfield.likelihood import (
     count_sources,
     maximum_likelihood,
     pursue,
+    refine,
+    residual,
 )
 from ristune.nearfield.metrics import GATE_DEG, SUCCESS_DEG, Score, score
 from ristune.nearfield.music import Estimates
@@ -33,6 +37,8 @@ from ristune.nearfield.scene import true_points
 from ristune.nearfield.simulator import NearFieldSimulator
 
 BATCH = 16
+# By how much a residual must be above another to be told from it.
+STUCK = 1 + 1e-4
 # Sources are counted up to this many.
 MOST = 6
 
@@ -52,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"{arguments.scenes} scenes a cell, one thread, batches of {BATCH}, grid {tuple(arguments.grid)},")
     print(f"{arguments.passes} passes; success within {SUCCESS_DEG:g} deg, F1 at {GATE_DEG:g} deg")
-    print(" SNR   K  success     F1  K right     az     el    1/r  ms a scene")
+    print(" SNR   K  success     F1  K right  stuck     az     el    1/r  ms a scene")
     for snr in arguments.snr:
         for sources in arguments.sources:
             cell = {
@@ -86,15 +92,18 @@ def _row(simulator: NearFieldSimulator, grid: Grid, arguments: argparse.Namespac
         seconds.append((time.perf_counter() - started) / len(some))
         counted.append(count_sources(pursue(few, Dictionary(few, grid), MOST, region)[1], few))
     found = Estimates(torch.cat([p.points for p in parts]), torch.cat([p.found for p in parts]))
-    result: Score = score(found, true_points(batch), counts)
+    truth = true_points(batch)
+    result: Score = score(found, truth, counts)
     at = Sources(*(batch[name].double() for name in ("azimuth", "elevation", "range")))
     bound = conditional_bound(
         data.h, data.codes, at, torch.from_numpy(symbols), data.noise_var, simulator.geometry
     )
     ratios = "  ".join(f"{ratio:5.2f}" for ratio in result.bound_ratios(bound).values())
+    least = refine(data, truth, region, LAST)[1]
+    stuck = (residual(data, found.points, simulator.geometry) > STUCK * least).double().mean().item()
     right = (torch.cat(counted) == counts).double().mean().item()
     return (
-        f"{result.success.mean():7.3f}  {result.f1:5.3f}  {right:7.3f}  {ratios}  "
+        f"{result.success.mean():7.3f}  {result.f1:5.3f}  {right:7.3f}  {stuck:5.3f}  {ratios}  "
         f"{statistics.median(seconds) * 1e3:10.1f}"
     )
 
