@@ -20,7 +20,11 @@ def test_minimum_variance_is_that_of_the_inverted_matrix(task, drawn):
 
 def test_an_untrained_network_is_one_of_the_same_kind_and_no_other_each_time(task):
     assert [p.shape for p in task.untrained().parameters()] == [p.shape for p in task.network.parameters()]
+    with torch.no_grad():
+        for parameter in task.network.parameters():
+            parameter.zero_()
     first, second = (task.untrained().state_dict() for _ in range(2))
+    assert first["enter.weight"].any()
     assert all(torch.equal(first[name], second[name]) for name in first)
     before = torch.random.get_rng_state()
     task.untrained()

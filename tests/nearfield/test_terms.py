@@ -53,6 +53,12 @@ def test_the_eigengap_has_a_finite_gradient(name):
     assert covariance.grad.abs().max() < 1e3
 
 
+def test_the_eigengap_is_the_mean_of_the_noise_beside_the_least_of_the_signal():
+    values = torch.tensor([1.0, 5.0, 1.0, 3.0, 2.0, 0.5, 0.5])
+    found = eigengap(torch.diag(values).to(torch.complex64).expand(2, -1, -1), torch.tensor([3, 1]))
+    assert found.tolist() == pytest.approx([0.75 / (2 + 0.75), 8 / 6 / (5 + 8 / 6)], rel=1e-3)
+
+
 def test_the_eigengap_is_zero_at_rank_k_and_a_half_where_signal_and_noise_are_one():
     found = {name: eigengap(r.unsqueeze(0), torch.tensor([3])).item() for name, r in covariances().items()}
     assert found["rank K"] == pytest.approx(0, abs=1e-4) and found["repeated"] == pytest.approx(0, abs=1e-4)
