@@ -82,12 +82,10 @@ class Estimators:
         """
         data, counts = self._task.observation(batch), batch["num_sources"]
         starts: dict[str, Callable[[], Tensor]] = {
-            "hybrid: network's peaks, refined": lambda: prediction(output).gamma,
-            "control: untrained network's peaks, refined": lambda: self._untrained_map(batch),
-            "control: matched filter's peaks, refined": lambda: batch["sample_map"],
-            "control: minimum variance's peaks, refined": lambda: minimum_variance(
-                batch["snapshots"], self._task.grid
-            ),
+            "hybrid: network's peaks": lambda: prediction(output).gamma,
+            "control: untrained network": lambda: self._untrained_map(batch),
+            "control: matched filter": lambda: batch["sample_map"],
+            "control: minimum variance": lambda: minimum_variance(batch["snapshots"], self._task.grid),
         }
         found = {name: timed(partial(self._refined, power, data, counts)) for name, power in starts.items()}
         device = counts.device

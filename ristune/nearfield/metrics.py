@@ -92,17 +92,26 @@ class Score:
         return counts
 
     def row(self) -> dict[str, float]:
-        """Figures of a table: RMSE of az and el (deg) and range (m), medians (`~`) of angle and range.
+        """All figures of a table: `found` and `errors`."""
+        return {**self.found(), **self.errors()}
 
-        Errors are over hits only, so they mean nothing without the success and the recall beside them.
-        """
-        hits = self.hits
+    def found(self) -> dict[str, float]:
+        """What was found at all: shares, and the mean OSPA in metres."""
         return {
             "success": float(self.success.mean()) if len(self.success) else float("nan"),
             "recall": self.recall,
             "prec.": self.precision,
             "F1": self.f1,
             "OSPA": float(self.ospa.mean()) if len(self.ospa) else float("nan"),
+        }
+
+    def errors(self) -> dict[str, float]:
+        """RMSE of az and el (deg) and range (m), medians (`~`) of angle and range.
+
+        They are over hits only, so they mean nothing without what was found beside them.
+        """
+        hits = self.hits
+        return {
             "az": _rms(np.degrees(hits.azimuth)),
             "el": _rms(np.degrees(hits.elevation)),
             "range": _rms(hits.range),

@@ -92,6 +92,7 @@ class NearFieldTask:
         network: arguments of `BeamspaceNetwork`.
         loss: weights by term.
         beta: weight of the prediction in R_blend.
+        beta_jitter: in training the weight is drawn uniformly from beta +- this, within [0, 1], a batch.
     """
 
     def __init__(
@@ -102,10 +103,13 @@ class NearFieldTask:
         network: Mapping[str, int],
         loss: Mapping[str, float],
         beta: float,
+        beta_jitter: float,
     ) -> None:
         check_weights(loss)
         if not 0 <= beta <= 1:
             raise InputError("task.beta", beta, "it must be in [0, 1]", "set task.beta")
+        if not 0 <= beta_jitter <= 1:
+            raise InputError("task.beta_jitter", beta_jitter, "it must be in [0, 1]", "set task.beta_jitter")
         if len(grid) != 3 or min(grid) < 2:
             raise InputError(
                 "task.grid", list(grid), "it must be three counts of at least 2", "set task.grid"
@@ -117,6 +121,7 @@ class NearFieldTask:
         self._network = dict(network)
         self.weights = dict(loss)
         self.beta = beta
+        self.beta_jitter = beta_jitter
         self._codes = torch.empty(0)
         self._unit_modulus = True
         self._constant = torch.empty(0)
@@ -170,7 +175,7 @@ class NearFieldTask:
         """Weighted covariance errors of the network's logits, [B, G + 1]."""
         predicted = prediction(output)
         of = self._moments(predicted, batch)
-        return loss_terms(predicted, self.grid, self.geometry, of, batch, self.weights, self.beta)
+        return loss_terms(predicted, self.grid, self.geometry, of, batch, self.weights, self._drawn_beta())
 
     def truth(self, batch: Batch) -> tuple[Tensor, Batch]:
         """Logits that are exactly right for scenes made up on the grid; see `ristune.nearfield.ideal`."""
@@ -222,6 +227,12 @@ class NearFieldTask:
             phase = batch["code"].float() * (2 * math.pi / PHASES)
             return torch.polar(torch.ones_like(phase), phase)
         return self._codes[batch["codebook"].long()]
+
+    def _drawn_beta(self) -> float:
+        if not self.beta_jitter:
+            return self.beta
+        drawn = self.beta + self.beta_jitter * (2 * torch.rand(()).item() - 1)
+        return min(1.0, max(0.0, drawn))
 
     def _moments(self, predicted: Prediction, batch: Batch) -> Moments:
         sample_map = batch["sample_map"] * self.geometry.size

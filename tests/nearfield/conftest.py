@@ -89,6 +89,7 @@ def make_task(**changes: Any) -> NearFieldTask:
         network={"width": 8, "blocks": 1},
         loss={"nmse_pred": 1.0, "nmse_blend": 0.5},
         beta=0.8,
+        beta_jitter=0.0,
     )
     torch.manual_seed(0)
     return NearFieldTask(**{**values, **changes})

@@ -44,8 +44,8 @@ def test_right_peaks_are_refined_to_the_sources_and_wrong_ones_are_not_hidden():
     estimators = Estimators(task, VIEW.limits())
     located = estimators.locate(logits, batch)
     scores = {name: score(each.estimates, truth, counts) for name, each in located.items()}
-    assert scores["hybrid: network's peaks, refined"].success.mean() > 0.9
+    assert scores["hybrid: network's peaks"].success.mean() > 0.9
     assert scores["maximum likelihood"].success.mean() > 0.9
-    wrong = estimators.locate(logits.roll(5, 0), batch)["hybrid: network's peaks, refined"]
+    wrong = estimators.locate(logits.roll(5, 0), batch)["hybrid: network's peaks"]
     assert score(wrong.estimates, truth, counts).success.mean() < 0.7
     assert all(each.seconds > 0 for each in located.values())

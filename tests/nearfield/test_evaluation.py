@@ -21,7 +21,7 @@ def tables_of(drawn, scenes=20):
 
 def test_floor_constant_sample_and_oracle_stand_beside_the_network(drawn):
     tables, task, predict = tables_of(drawn)
-    by_k, by_snr, located = tables.values()
+    by_k, by_snr, located, errors = tables.values()
     assert [row["covariance"] for row in by_k] == [
         "floor: R_pred = I",
         "best constant",
@@ -30,18 +30,19 @@ def test_floor_constant_sample_and_oracle_stand_beside_the_network(drawn):
         "network R_blend",
     ]
     assert [row["estimator"] for row in located] == [
-        "MUSIC, floor: R_pred = I",
-        "MUSIC, R_samp (ridge)",
-        "MUSIC, network R_pred",
-        "MUSIC, network R_blend",
-        "MUSIC, ORACLE R_true",
-        "hybrid: network's peaks, refined",
-        "control: untrained network's peaks, refined",
-        "control: matched filter's peaks, refined",
-        "control: minimum variance's peaks, refined",
+        "MUSIC: floor, R_pred = I",
+        "MUSIC: R_samp (ridge)",
+        "MUSIC: network R_pred",
+        "MUSIC: network R_blend",
+        "MUSIC: ORACLE R_true",
+        "hybrid: network's peaks",
+        "control: untrained network",
+        "control: matched filter",
+        "control: minimum variance",
         "maximum likelihood",
     ]
     assert all(row["ms"] > 0 for row in located)
+    assert [row["estimator"] for row in errors] == [row["estimator"] for row in located]
     assert "told the true K, 20 scenes" in list(tables)[2]
     output, prepared = predict(drawn.batch)
     metrics = task.metrics(output, prepared)
@@ -81,4 +82,4 @@ def test_nothing_but_the_oracle_is_told_the_truth(drawn):
             for name in told
             if not torch.equal(told[name].estimates.points, others[name].estimates.points)
         }
-    assert moved == {"MUSIC, ORACLE R_true"}
+    assert moved == {"MUSIC: ORACLE R_true"}

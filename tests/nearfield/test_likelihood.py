@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from ristune.nearfield.bound import Sources, conditional_bound
-from ristune.nearfield.channel import ChannelSampler, complex_normal
-from ristune.nearfield.codes import CodeSampler, code_values
+from ristune.nearfield.channel import complex_normal
 from ristune.nearfield.covariance import build_grid
 from ristune.nearfield.likelihood import (
     LAST,
@@ -23,45 +22,14 @@ from ristune.nearfield.likelihood import (
     residual,
 )
 from ristune.nearfield.metrics import score
-from ristune.nearfield.scene import true_points
 from ristune.nearfield.sensing import observe, observe_sources
-from ristune.nearfield.simulator import NearFieldSimulator
-from tests.nearfield.conftest import GEOMETRY, VIEW, scene_sampler
+from tests.nearfield.cells import Cell
+from tests.nearfield.conftest import GEOMETRY, VIEW
 
 W, V, U = VIEW.limits()
 BOUNDS = torch.tensor([U, V, W])
 REGION = Region(GEOMETRY, BOUNDS[:, 0], BOUNDS[:, 1])
 GRID = build_grid(GEOMETRY, (3, 13, 23), VIEW.limits())
-
-
-class Cell:
-    """Scenes of one number of sources and one SNR."""
-
-    def __init__(self, sources, snr_db, scenes=24, seed=0, geometry=GEOMETRY):
-        simulator = NearFieldSimulator(
-            geometry,
-            scene_sampler(num_sources=[sources, sources]),
-            ChannelSampler(16, [3, 3], [snr_db, snr_db], None),
-            CodeSampler("random", 3, amplitude_jitter=0, dropout=0),
-            snapshots=16,
-            position_jitter=0,
-            channel_dtype="f4",
-            train=1,
-            val=1,
-            test=1,
-            seed=1,
-        )
-        drawn, symbols = simulator.draw_known(scenes, np.random.default_rng(seed))
-        self.batch = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in drawn.items()}
-        self.symbols = torch.from_numpy(symbols)
-        self.data = Observation(
-            torch.view_as_complex(self.batch["y"]),
-            torch.view_as_complex(self.batch["h"]),
-            torch.from_numpy(code_values(simulator.codebook)).expand(scenes, -1, -1),
-            self.batch["noise_var"],
-        )
-        self.truth = true_points(self.batch)
-        self.counts = self.batch["num_sources"]
 
 
 def test_vectors_are_seen_through_codes_and_channel():

@@ -60,6 +60,22 @@ def test_the_error_of_the_prediction_is_zero_at_the_truth(task, drawn):
     assert nmse(of, 0.8).mean().item() == pytest.approx(0.2**2 * of_sample, rel=1e-3)
 
 
+def test_a_jitter_of_the_blend_moves_the_loss_and_no_metric(drawn):
+    task = make_task(beta=0.9, beta_jitter=0.3)
+    task.attach(drawn)
+    output, batch = forward(task, drawn.batch, "fp32", CPU)
+    torch.manual_seed(0)
+    losses = [task.loss(output, batch)["nmse_blend"].item() for _ in range(40)]
+    of = task._moments(prediction(output), batch)
+    ends = [0.5 * nmse(of, beta).mean().item() for beta in (0.6, 1.0)]
+    assert len(set(losses)) > 20 and min(ends) <= min(losses) and max(losses) <= max(ends)
+    # Drawn from the generator that a resumed training restores.
+    torch.manual_seed(0)
+    assert task.loss(output, batch)["nmse_blend"].item() == losses[0]
+    values = [task.metrics(output, batch)["nmse_blend"] for _ in range(2)]
+    assert torch.equal(*values) and torch.equal(values[0], nmse(of, 0.9))
+
+
 def test_the_objective_ignores_every_value_a_sweep_may_search(drawn):
     tasks = [
         make_task(loss={"nmse_pred": 1.0, "nmse_blend": 0.5}, beta=0.8),
@@ -138,6 +154,7 @@ def test_coherent_data_get_coherent_labels():
         ({"loss": {"nmse": 1.0}}, "task.loss.nmse: got 1.0"),
         ({"loss": {"nmse_pred": 0.0}}, "at least one weight must be above 0"),
         ({"beta": 1.5}, "task.beta: got 1.5"),
+        ({"beta_jitter": -0.1}, "task.beta_jitter: got -0.1"),
         ({"grid": [6, 13]}, "task.grid: got"),
         ({"network": {"width": -4, "blocks": 1}}, "task.network.width: got -4; it must be at least 1"),
     ],
