@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ristune.config import build, compose
 from ristune.data.dataset import open_dataset
 from ristune.data.writing.source import Simulated, shard_generator
 from ristune.data.writing.writer import write_dataset
@@ -124,3 +125,25 @@ def test_snapshots_are_what_channel_and_codes_make_of_the_field():
 def test_values_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(InputError, match=f"simulator.{name}: got "):
         simulator(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "simulator.codes.dropout=0.1",
+        "simulator.codes.amplitude_jitter=0.1",
+        "simulator.position_jitter=0.01",
+        "simulator.channel.channel_error_db=-20.5",
+        "simulator.channel.kappa=[0.5,2.5]",
+        "simulator.channel.snr_db=[2.5,7.5]",
+        "simulator.scene.power_spread_db=3.5",
+        "task.field_of_view.range_m=[2.5,9.5]",
+        "task.geometry.wavefront=fresnel",
+        "task.geometry.amplitude=spherical",
+    ],
+)
+def test_every_real_number_of_the_configuration_may_be_a_fraction(override):
+    source = build(compose([override]).simulator)
+    assert np.isfinite(source.draw(2, np.random.default_rng(0))["y"]).all()
+    value = override.partition("=")[2].replace(",", ", ")
+    assert value in str(source.parameters())
