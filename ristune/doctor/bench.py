@@ -51,9 +51,9 @@ class Trained:
     best: Path
 
     @property
-    def parameters(self) -> dict[str, Tensor]:
+    def parameters(self) -> Mapping[str, Tensor]:
         """The trainable parameters by name."""
-        return dict(trainable(self.trial.task.network))
+        return trainable(self.trial.task.network)
 
 
 class Bench:

@@ -56,7 +56,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Bound:
-    """Least standard deviations, [B, K] each; infinite where the data do not tell.
+    """Least standard deviations, [B, K] each.
 
     Attributes:
         azimuth: radians.
@@ -129,7 +129,11 @@ def unconditional_information(views: Tensor, slopes: Tensor, power: Tensor, nois
 
 
 def bounds(information: Tensor, sources: Sources) -> Bound:
-    """Bounds for sources from the information of (azimuth, elevation, range), [B, 3 K, 3 K]."""
+    """Bounds for sources from the information of (azimuth, elevation, range), [B, 3 K, 3 K].
+
+    Raises:
+        torch.linalg.LinAlgError: where the data do not tell: the information is singular.
+    """
     count, number = sources.azimuth.shape
     # Scaled to a unit diagonal first: metres and radians differ by orders of magnitude.
     scale = torch.diagonal(information, dim1=-2, dim2=-1).rsqrt()

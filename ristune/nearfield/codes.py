@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import hadamard
 
-from ristune.errors import InputError
+from ristune.errors import require
 
 PHASES = 256
 CODE_FAMILIES = ("random", "dft2d", "hadamard")
@@ -37,14 +37,14 @@ class CodeSampler:
         Raises:
             InputError: naming the first value out of its range.
         """
-        if self.family not in CODE_FAMILIES:
-            _refuse("codes.family", self.family, f"one of {', '.join(CODE_FAMILIES)}")
-        if not 1 <= self.bits <= 8:
-            _refuse("codes.bits", self.bits, "in [1, 8]")
-        if not 0 <= self.amplitude_jitter <= 1:
-            _refuse("codes.amplitude_jitter", self.amplitude_jitter, "in [0, 1]")
-        if not 0 <= self.dropout < 1:
-            _refuse("codes.dropout", self.dropout, "in [0, 1)")
+        checks = {
+            "family": (self.family in CODE_FAMILIES, f"one of {', '.join(CODE_FAMILIES)}"),
+            "bits": (1 <= self.bits <= 8, "in [1, 8]"),
+            "amplitude_jitter": (0 <= self.amplitude_jitter <= 1, "in [0, 1]"),
+            "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
+        }
+        for name, (ok, rule) in checks.items():
+            require(ok, f"simulator.codes.{name}", getattr(self, name), rule)
 
     def draw(
         self, snapshots: int, rows: int, columns: int, rng: np.random.Generator
@@ -78,8 +78,12 @@ class CodeSampler:
         order = 1 << (size - 1).bit_length()
         # Beyond the largest power of two within N, rows cut to N repeat earlier ones nearly whole.
         available = size if self.family == "dft2d" else 1 << (size.bit_length() - 1)
-        if snapshots > available:
-            _refuse("snapshots", snapshots, f"at most {available} for the {self.family} codes")
+        require(
+            snapshots <= available,
+            "simulator.snapshots",
+            snapshots,
+            f"at most {available} for the {self.family} codes",
+        )
         chosen = rng.permutation(available)[:snapshots]
         if self.family == "hadamard":
             return np.where(hadamard(order)[chosen, :size] > 0, 0, PHASES // 2).astype(np.uint8)
@@ -93,7 +97,3 @@ def code_values(codebook: Mapping[str, np.ndarray]) -> np.ndarray:
     """Codes, complex64, of `phase` in units of 2 pi / 256 and, where they are not all 1, of `gain`."""
     values = np.exp(2j * np.pi / PHASES * codebook["phase"])
     return np.asarray(values * codebook.get("gain", 1), dtype=np.complex64)
-
-
-def _refuse(name: str, value: object, rule: str) -> None:
-    raise InputError(f"simulator.{name}", value, f"it must be {rule}", "correct the simulator's values")

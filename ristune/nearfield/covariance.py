@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ristune.nearfield.geometry import Geometry, steering
 
+# Lower and upper bounds by w (1 / metre), v and u.
+Limits = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -36,9 +39,7 @@ class Grid:
         return Grid(self.shape, self.points.to(device), self.responses.to(device), self.gram.to(device))
 
 
-def build_grid(
-    geometry: Geometry, shape: tuple[int, int, int], limits: tuple[tuple[float, float], ...]
-) -> Grid:
+def build_grid(geometry: Geometry, shape: tuple[int, int, int], limits: Limits) -> Grid:
     """A grid of regular axes.
 
     Args:

@@ -13,14 +13,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ristune.nearfield.covariance import Grid, build_grid
+from ristune.nearfield.covariance import Grid, Limits, build_grid
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.likelihood import Observation, Region, maximum_likelihood, refine
 from ristune.nearfield.loss import prediction
 from ristune.nearfield.music import Estimates, pick_peaks
 
 Batch = dict[str, Tensor]
-Limits = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 # Points by 1 / range of the likelihood's search, as fine as the task's in angle; more find no more.
 RANGE_POINTS = 3
 # Steps of the refinement from peaks.
@@ -69,8 +68,7 @@ class Estimators:
         _, v, u = task.grid.shape
         self._task = task
         self._search = build_grid(task.geometry, (RANGE_POINTS, v, u), limits)
-        bounds = torch.tensor([limits[2], limits[1], limits[0]])
-        self._region = Region(task.geometry, bounds[:, 0], bounds[:, 1])
+        self._region = Region.within(task.geometry, limits)
         self._untrained = task.untrained().eval()
 
     def locate(self, output: Tensor, batch: Batch) -> dict[str, Located]:

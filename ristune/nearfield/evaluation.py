@@ -18,6 +18,7 @@ from ristune.nearfield.covariance import (
     sample_covariance,
 )
 from ristune.nearfield.estimators import Estimators, Localises, Located, timed
+from ristune.nearfield.likelihood import Region
 from ristune.nearfield.loss import prediction
 from ristune.nearfield.metrics import GATE_DEG, SUCCESS_DEG, Score, score
 from ristune.nearfield.music import Estimates, music
@@ -134,8 +135,7 @@ class Search:
         shape = (w, SEARCH_REFINEMENT * v, SEARCH_REFINEMENT * u)
         self._task = task
         self._grid = build_grid(task.geometry, shape, limits)
-        bounds = torch.tensor([limits[2], limits[1], limits[0]])
-        self._low, self._high = bounds.unbind(1)
+        self._region = Region.within(task.geometry, limits)
 
     def locate(self, output: Tensor, batch: Batch) -> dict[str, Located]:
         """Estimates by name of the covariance, for the scenes of a prepared batch."""
@@ -155,15 +155,8 @@ class Search:
 
     def music(self, covariance: Tensor, num_sources: Tensor) -> Estimates:
         """Sources of covariances, [B, N, N], told how many there are."""
-        device = covariance.device
-        return music(
-            covariance,
-            num_sources,
-            self._grid.to(device),
-            self._task.geometry,
-            self._low.to(device),
-            self._high.to(device),
-        )
+        grid, region = self._grid.to(covariance.device), self._region.to(covariance.device)
+        return music(covariance, num_sources, grid, region.geometry, region.low, region.high)
 
 
 def _milliseconds(parts: list[Located]) -> float:

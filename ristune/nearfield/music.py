@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ristune.nearfield.covariance import Grid
+from ristune.nearfield.descent import Linearised, descend
 from ristune.nearfield.geometry import Geometry, steering_jacobian
 
 # Two peaks whose steering vectors are more alike than this are one source.
@@ -90,29 +91,13 @@ def refine(
     def outside(values: Tensor) -> Tensor:
         return values - basis @ (basis.mH @ values)
 
-    def residual(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def linearise(points: Tensor) -> Linearised:
         response, slope = steering_jacobian(geometry, points)
-        error = outside(response.unsqueeze(-1))
-        return error, outside(slope), torch.view_as_real(error).square().sum(dim=(-1, -2, -3))
+        error, slope = outside(response.unsqueeze(-1)), outside(slope)
+        cost = torch.view_as_real(error).square().sum(dim=(-1, -2, -3))
+        return Linearised((slope.mH @ slope).real, (slope.mH @ error).real, cost)
 
-    points = estimates.points
-    damping = torch.full(points.shape[:2], 1e-3, device=points.device)
-    error, slope, cost = residual(points)
-    for _ in range(ITERATIONS):
-        normal = (slope.mH @ slope).real
-        gradient = (slope.mH @ error).real
-        diagonal = torch.diagonal(normal, dim1=-2, dim2=-1)
-        # Curvature along range can vanish far away; the floor keeps the system solvable.
-        damped = damping[..., None] * diagonal + 1e-6 * diagonal.amax(-1, keepdim=True)
-        step = torch.linalg.solve(normal + torch.diag_embed(damped), gradient).squeeze(-1)
-        trial = torch.minimum(torch.maximum(points - step, low), high)
-        new_error, new_slope, new_cost = residual(trial)
-        better = new_cost < cost
-        points = torch.where(better[..., None], trial, points)
-        error = torch.where(better[..., None, None], new_error, error)
-        slope = torch.where(better[..., None, None], new_slope, slope)
-        cost = torch.where(better, new_cost, cost)
-        damping = torch.where(better, damping / 5, damping * 4).clamp(1e-9, 1e6)
+    points, _ = descend(estimates.points, linearise, low, high, ITERATIONS)
     return Estimates(points, estimates.found)
 
 

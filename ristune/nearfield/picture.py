@@ -6,14 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ristune.nearfield.covariance import normalise, ridge_parameter, ridge_snapshots
+from ristune.nearfield.covariance import Limits, normalise, ridge_parameter, ridge_snapshots
 from ristune.nearfield.geometry import Geometry, cosines, steering
 
 # Points by 1 / range, v and u.
 SHAPE = (6, 61, 121)
 SHOWN_DB = 12.0
-
-Limits = tuple[tuple[float, float], ...]
 
 
 def draw(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, limits: Limits, axes: Any) -> None:
@@ -55,6 +53,7 @@ def scene_map(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, li
     """Beamspace power of one scene over v and u, the largest over 1 / range, [V, U], float32."""
     y, h = torch.view_as_complex(batch["y"]), torch.view_as_complex(batch["h"].float())
     ridge = ridge_parameter(y, h, codes, batch["noise_var"])
+    # Right for codes of any modulus; one scene takes no time.
     snapshots = normalise(ridge_snapshots(y, h, codes, ridge, unit_modulus=False))
     axes = [torch.linspace(low, high, count) for count, (low, high) in zip(SHAPE, limits, strict=True)]
     w, v, u = torch.meshgrid(*axes, indexing="ij")

@@ -51,11 +51,3 @@ def covariances(views: Tensor, power: Tensor, noise_var: Tensor) -> Tensor:
     """
     eye = torch.eye(views.shape[2], dtype=views.dtype, device=views.device)
     return (views * power[:, None, None, :]) @ views.mH + noise_var[:, None, None, None] * eye
-
-
-def negative_likelihood(views: Tensor, power: Tensor, data: Observation) -> Tensor:
-    """`sum_l ln det R_l + y_l^H R_l^-1 y_l`, [B]."""
-    factor = torch.linalg.cholesky(covariances(views, power, data.noise_var))
-    white = torch.linalg.solve_triangular(factor, data.y.unsqueeze(-1), upper=False)
-    volume = 2 * torch.diagonal(factor, dim1=-2, dim2=-1).real.log().sum(-1)
-    return (volume + torch.view_as_real(white).square().sum(dim=(2, 3, 4))).sum(1)

@@ -12,6 +12,7 @@ from ristune.errors import InputError
 from ristune.nearfield import checking, evaluation, ideal, picture
 from ristune.nearfield.codes import PER_SAMPLE, PHASES, code_values
 from ristune.nearfield.covariance import (
+    Limits,
     Moments,
     Prediction,
     beamspace,
@@ -49,7 +50,7 @@ class FieldOfView:
     elevation_deg: Sequence[float]
     range_m: Sequence[float]
 
-    def limits(self) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+    def limits(self) -> Limits:
         """Bounds by w = 1 / range (1 / metre), v and u."""
         u = (math.sin(math.radians(self.azimuth_deg[0])), math.sin(math.radians(self.azimuth_deg[1])))
         v = (math.sin(math.radians(self.elevation_deg[0])), math.sin(math.radians(self.elevation_deg[1])))

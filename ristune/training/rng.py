@@ -85,6 +85,7 @@ class Generators:
 
     def capture(self) -> RandomState:
         """As `RandomState.capture`; numpy's state, which takes 30 microseconds, only if it was drawn from."""
+        # Documented, though numpy's stubs do not export it.
         state = np.random.get_bit_generator().ctypes.state_address  # type: ignore[attr-defined]
         words = ctypes.string_at(state, NUMPY_BYTES)
         # A normal deviate that numpy keeps for the next call is drawn without a trace in its words.

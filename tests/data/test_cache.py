@@ -91,6 +91,7 @@ def test_the_dataset_unused_for_longest_makes_room(tmp_path):
     for index in range(3):
         write_dataset(str(tmp_path / f"d{index}"), Simulated(Drawing(), {"train": 40}, index))
         opened(tmp_path / f"d{index}", tmp_path / "c").split("train")
+        # Times of use are read from files, whose clock ticks every few milliseconds.
         time.sleep(0.02)
     opened(tmp_path / "d0", tmp_path / "c").split("train", ["power"])
     kept = entries(place(tmp_path / "c"))

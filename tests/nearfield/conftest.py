@@ -40,11 +40,13 @@ def simulator(
     codes: CodeSampler = CODES,
     channel_error_db: float | None = None,
     position_jitter: float = 0.0,
+    kappa: tuple[float, float] = (0, 2),
+    snr_db: tuple[float, float] = (-5, 20),
 ) -> NearFieldSimulator:
     return NearFieldSimulator(
         geometry,
         scene or scene_sampler(),
-        ChannelSampler(16, [0, 2], [-5, 20], channel_error_db),
+        ChannelSampler(16, kappa, snr_db, channel_error_db),
         codes,
         snapshots,
         position_jitter,

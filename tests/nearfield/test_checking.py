@@ -29,9 +29,7 @@ def test_a_sound_dataset_has_no_findings(model):
 
 def test_a_strong_signal_in_half_precision_has_no_findings():
     """What rounding H adds to y is above the noise at 80 dB, and no fault of the labels."""
-    source = simulator()
-    object.__setattr__(source.channel, "snr_db", [70, 80])
-    data = Drawn(source, rows=256)
+    data = Drawn(simulator(snr_db=(70, 80)), rows=256)
     task = make_task()
     task.attach(data)
     assert task.check_sample(data.batch) == []

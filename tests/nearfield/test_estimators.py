@@ -33,8 +33,7 @@ def test_an_untrained_network_is_one_of_the_same_kind_and_no_other_each_time(tas
 
 def test_right_peaks_are_refined_to_the_sources_and_wrong_ones_are_not_hidden():
     """A map that is high at the sources gives what maximum likelihood finds; an empty one does not."""
-    source = simulator(scene_sampler(num_sources=[2, 2]))
-    object.__setattr__(source.channel, "snr_db", [20, 20])
+    source = simulator(scene_sampler(num_sources=[2, 2]), snr_db=(20, 20))
     drawn, task = Drawn(source, rows=16), make_task(grid=[3, 13, 23])
     task.attach(drawn)
     batch = task.prepare(drawn.batch)

@@ -26,9 +26,7 @@ from ristune.nearfield.sensing import observe, observe_sources
 from tests.nearfield.cells import Cell
 from tests.nearfield.conftest import GEOMETRY, VIEW
 
-W, V, U = VIEW.limits()
-BOUNDS = torch.tensor([U, V, W])
-REGION = Region(GEOMETRY, BOUNDS[:, 0], BOUNDS[:, 1])
+REGION = Region.within(GEOMETRY, VIEW.limits())
 GRID = build_grid(GEOMETRY, (3, 13, 23), VIEW.limits())
 
 

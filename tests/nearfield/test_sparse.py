@@ -7,11 +7,19 @@ from ristune.nearfield.covariance import build_grid
 from ristune.nearfield.metrics import score
 from ristune.nearfield.music import pick_peaks
 from ristune.nearfield.sensing import observe
-from ristune.nearfield.sparse import covariances, grid_powers, negative_likelihood
+from ristune.nearfield.sparse import covariances, grid_powers
 from tests.nearfield.cells import Cell
 from tests.nearfield.conftest import GEOMETRY, VIEW
 
 GRID = build_grid(GEOMETRY, (2, 13, 23), VIEW.limits())
+
+
+def negative_likelihood(views, power, data):
+    """sum_l ln det R_l + y_l^H R_l^-1 y_l, [B]."""
+    factor = torch.linalg.cholesky(covariances(views, power, data.noise_var))
+    white = torch.linalg.solve_triangular(factor, data.y.unsqueeze(-1), upper=False)
+    volume = 2 * torch.diagonal(factor, dim1=-2, dim2=-1).real.log().sum(-1)
+    return (volume + torch.view_as_real(white).square().sum(dim=(2, 3, 4))).sum(1)
 
 
 def test_the_cost_never_rises():

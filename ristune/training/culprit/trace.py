@@ -78,6 +78,7 @@ class _Watch(TorchDispatchMode):
     """
 
     def __init__(self, repaired: Collection[int]) -> None:
+        # torch gives its constructor no types, and mypy's exclusion of torch does not reach through `super`.
         super().__init__()  # type: ignore[no-untyped-call]
         self.stage = "prepare"
         self.modules: list[str] = []
