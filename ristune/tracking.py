@@ -125,6 +125,8 @@ def track(
         code = 0
     finally:
         run.finish(exit_code=code)
+        # `finish` returns before the run's file is flushed; the end of its service waits for that.
+        wandb.teardown(exit_code=code)
 
 
 def _missing(value: Any) -> bool:
