@@ -1,4 +1,4 @@
-"""Covariances at the surface: ridge recovery from coded snapshots, the predicted map, and their blend.
+"""Covariances at the surface: the predicted map, its blend with the sample covariance, and their errors.
 
 A prediction is a non-negative map gamma over a grid of steering vectors and a floor,
 `R_pred = sum_g gamma_g a_g a_g^H + floor I` with `sum gamma + floor = 1`, so that its trace is N. Errors are
@@ -74,64 +74,6 @@ def identity(count: int, grid: Grid) -> Prediction:
     return Prediction(gamma, gamma.new_ones(count))
 
 
-def ridge_snapshots(y: Tensor, h: Tensor, codes: Tensor, alpha: Tensor, unit_modulus: bool) -> Tensor:
-    """Ridge estimates of the surface field from coded snapshots, in the dual form.
-
-    `x_l = Phi_l^H (Phi_l Phi_l^H + alpha I)^-1 y_l` with Phi_l = H D(c_l). For codes of unit modulus
-    `Phi_l Phi_l^H = H H^H` for every l: one M x M Cholesky factor a scene serves all snapshots; otherwise
-    each has its own. The normal equations (N x N) are not only slower but wrong in complex64.
-
-    Args:
-        y: snapshots, [B, L, M], complex64.
-        h: channel H, [B, M, N], complex64.
-        codes: c, [B, L, N], complex64.
-        alpha: ridge, [B], float32.
-        unit_modulus: whether all codes have modulus 1.
-
-    Returns:
-        [B, L, N], complex64.
-    """
-    eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-    ridge = alpha[:, None, None] * eye
-    if unit_modulus:
-        factor = torch.linalg.cholesky(h @ h.mH + ridge)
-        return codes.conj() * (h.mH @ torch.cholesky_solve(y.mT, factor)).mT
-    coded = h.unsqueeze(1) * codes.unsqueeze(2)
-    factor = torch.linalg.cholesky(coded @ coded.mH + ridge.unsqueeze(1))
-    return (coded.mH @ torch.cholesky_solve(y.unsqueeze(-1), factor)).squeeze(-1)
-
-
-def ridge_parameter(y: Tensor, h: Tensor, codes: Tensor, noise_var: Tensor) -> Tensor:
-    """The ridge sigma^2 / p, with the power p of an element's field estimated from the snapshots themselves.
-
-    `E |y|^2 = p mean_l tr(Phi_l Phi_l^H) / M + sigma^2`; p is kept above 1 % of the total so that the ridge
-    stays finite.
-
-    Args:
-        y: [B, L, M], complex64.
-        h: [B, M, N], complex64.
-        codes: c, [B, L, N], complex64.
-        noise_var: sigma^2, [B], float32.
-
-    Returns:
-        alpha, [B], float32.
-    """
-    received = y.abs().square().mean(dim=(1, 2))
-    gain = (h.abs().square().mean(1) * codes.abs().square().mean(1)).sum(1)
-    power = torch.maximum(received - noise_var, 0.01 * received) / gain
-    return noise_var / power
-
-
-def normalise(snapshots: Tensor) -> Tensor:
-    """Scale snapshots so that their sample covariance `X^H X / L` has trace N.
-
-    Args:
-        snapshots: [B, L, N], complex64.
-    """
-    power = snapshots.abs().square().mean(dim=(1, 2))
-    return snapshots * torch.rsqrt(power.clamp(min=torch.finfo(power.dtype).tiny))[:, None, None]
-
-
 def beamspace(snapshots: Tensor, grid: Grid) -> Tensor:
     """Power of snapshots in the direction of each grid point, `a_g^H R_samp a_g = mean_l |a_g^H x_l|^2`.
 
@@ -145,9 +87,20 @@ def beamspace(snapshots: Tensor, grid: Grid) -> Tensor:
     return torch.view_as_real(snapshots @ grid.responses.mH).square().sum(-1).mean(dim=1)
 
 
-def sample_covariance(snapshots: Tensor) -> Tensor:
-    """R_samp = mean_l x_l x_l^H, [B, N, N], of snapshots x, [B, L, N]."""
-    return snapshots.mT @ snapshots.conj() / snapshots.shape[1]
+def sample_covariance(snapshots: Tensor, diagonal: Tensor) -> Tensor:
+    """R_samp = mean_l x_l x_l^H + diag(d), [B, N, N], complex64.
+
+    Args:
+        snapshots: x, [B, L, N], complex64.
+        diagonal: d, [B, N], float32.
+    """
+    matrix = snapshots.mT @ snapshots.conj() / snapshots.shape[1]
+    return hermitian(matrix + torch.diag_embed(diagonal.to(matrix.dtype)))
+
+
+def hermitian(matrix: Tensor) -> Tensor:
+    """The Hermitian part of matrices, [..., N, N]: rounding leaves them beside it."""
+    return (matrix + matrix.mH) / 2
 
 
 def predicted_covariance(prediction: Prediction, grid: Grid) -> Tensor:
@@ -155,7 +108,7 @@ def predicted_covariance(prediction: Prediction, grid: Grid) -> Tensor:
     a = grid.responses
     eye = torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
     matrices = [(a * gamma[:, None]).mT @ a.conj() for gamma in prediction.gamma]
-    return torch.stack(matrices) + prediction.floor[:, None, None] * eye
+    return hermitian(torch.stack(matrices) + prediction.floor[:, None, None] * eye)
 
 
 def blend(predicted: Tensor, sample: Tensor, beta: float) -> Tensor:
@@ -185,31 +138,44 @@ class Moments:
 
 
 def moments(
-    prediction: Prediction, grid: Grid, factor: Tensor, snapshots: Tensor, sample_map: Tensor
+    prediction: Prediction,
+    grid: Grid,
+    factor: Tensor,
+    snapshots: Tensor,
+    diagonal: Tensor,
+    sample_map: Tensor,
 ) -> Moments:
     """Inner products of prediction, truth and sample covariance, without an N x N matrix.
 
     `||R_pred||^2 = gamma^T |A^H A|^2 gamma + 2 floor N sum(gamma) + floor^2 N`, and
-    `<R_pred, R> = sum_g gamma_g ||a_g^H F||^2 + floor tr(R)`.
+    `<R_pred, R> = sum_g gamma_g ||a_g^H F||^2 + floor tr(R)`. R_samp is S + diag(d), S = X^T X* / L:
+    every product with it is one with S and one of diagonals.
 
     Args:
         prediction: R_pred.
         grid: its grid.
         factor: F of the truth R = F F^H, [B, N, K], complex64.
-        snapshots: normalised ridge snapshots, [B, L, N], complex64.
-        sample_map: their `beamspace`, [B, G].
+        snapshots: recovered snapshots x, [B, L, N], complex64.
+        diagonal: d, [B, N], float32.
+        sample_map: the `beamspace` of the snapshots, [B, G].
     """
     gamma, floor = prediction.gamma, prediction.floor
     n = factor.shape[1]
     true_map = torch.view_as_real(factor.mT @ grid.responses.mH).square().sum(-1).sum(dim=1)
     count = snapshots.shape[1]
+    on_diagonal = torch.view_as_real(snapshots).square().sum(-1).mean(1)
+    true_diagonal = torch.view_as_real(factor).square().sum(dim=(-1, -2))
+    predicted_diagonal = gamma @ torch.view_as_real(grid.responses).square().sum(-1) + floor.unsqueeze(1)
     return Moments(
         pred_pred=((gamma @ grid.gram) * gamma).sum(1) + 2 * floor * n * gamma.sum(1) + floor.square() * n,
         pred_true=(gamma * true_map).sum(1) + floor * _energy(factor),
         true_true=_energy(factor.mH @ factor),
-        samp_samp=_energy(snapshots.conj() @ snapshots.mT) / count**2,
-        samp_true=_energy(snapshots.conj() @ factor) / count,
-        samp_pred=(gamma * sample_map).sum(1) + floor * _energy(snapshots) / count,
+        samp_samp=_energy(snapshots.conj() @ snapshots.mT) / count**2
+        + ((2 * on_diagonal + diagonal) * diagonal).sum(1),
+        samp_true=_energy(snapshots.conj() @ factor) / count + (diagonal * true_diagonal).sum(1),
+        samp_pred=(gamma * sample_map).sum(1)
+        + floor * on_diagonal.sum(1)
+        + (diagonal * predicted_diagonal).sum(1),
     )
 
 

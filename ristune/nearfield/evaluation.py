@@ -140,7 +140,7 @@ class Search:
     def locate(self, output: Tensor, batch: Batch) -> dict[str, Located]:
         """Estimates by name of the covariance, for the scenes of a prepared batch."""
         task = self._task
-        sample = sample_covariance(batch["snapshots"])
+        sample = sample_covariance(batch["snapshots"], batch["diagonal"])
         predicted = predicted_covariance(prediction(output), task.grid)
         untrained = predicted_covariance(identity(len(output), task.grid), task.grid)
         candidates = {

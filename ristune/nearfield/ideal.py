@@ -27,7 +27,8 @@ def scenes(
         grid: the task's.
 
     Returns:
-        Logits, [B, G + 1], and the prepared batch with other `snapshots`, `sample_map` and `factor`.
+        Logits, [B, G + 1], and the prepared batch with other `snapshots`, `diagonal`, `sample_map` and
+        `factor`.
     """
     count, length = batch["y"].shape[:2]
     points = len(grid.points)
@@ -42,6 +43,7 @@ def scenes(
     logits.scatter_(1, chosen, shares.log().expand(count, -1))
     made_up = {
         "snapshots": snapshots,
+        "diagonal": prepared["diagonal"].new_zeros(count, factor.shape[1]),
         "sample_map": beamspace(snapshots, grid) / factor.shape[1],
         "factor": factor,
     }

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ristune.nearfield.covariance import Limits, normalise, ridge_parameter, ridge_snapshots
+from ristune.nearfield.covariance import Limits
 from ristune.nearfield.geometry import Geometry, cosines, steering
+from ristune.nearfield.recovery import SampleOptions, recover
 
 # Points by 1 / range, v and u.
 SHAPE = (6, 61, 121)
@@ -52,9 +53,9 @@ def draw(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, limits:
 def scene_map(batch: Mapping[str, Tensor], codes: Tensor, geometry: Geometry, limits: Limits) -> Tensor:
     """Beamspace power of one scene over v and u, the largest over 1 / range, [V, U], float32."""
     y, h = torch.view_as_complex(batch["y"]), torch.view_as_complex(batch["h"].float())
-    ridge = ridge_parameter(y, h, codes, batch["noise_var"])
-    # Right for codes of any modulus; one scene takes no time.
-    snapshots = normalise(ridge_snapshots(y, h, codes, ridge, unit_modulus=False))
+    # A factor a snapshot is right for codes of any modulus; one scene takes no time.
+    plain = SampleOptions(debias=False, loading=0.0)
+    snapshots = recover(y, h, codes, batch["noise_var"], False, plain).snapshots
     axes = [torch.linspace(low, high, count) for count, (low, high) in zip(SHAPE, limits, strict=True)]
     w, v, u = torch.meshgrid(*axes, indexing="ij")
     responses = steering(geometry, torch.stack([u, v, w], dim=-1))

@@ -20,14 +20,12 @@ from ristune.nearfield.covariance import (
     identity,
     moments,
     nmse,
-    normalise,
-    ridge_parameter,
-    ridge_snapshots,
 )
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.likelihood import Observation
 from ristune.nearfield.loss import check_weights, loss_terms, prediction
 from ristune.nearfield.network import BeamspaceNetwork
+from ristune.nearfield.recovery import SampleOptions, recover
 from ristune.nearfield.scene import covariance_factor
 
 Batch = dict[str, Tensor]
@@ -94,6 +92,7 @@ class NearFieldTask:
         loss: weights by term.
         beta: weight of the prediction in R_blend.
         beta_jitter: in training the weight is drawn uniformly from beta +- this, within [0, 1], a batch.
+        sample: arguments of `SampleOptions`.
     """
 
     def __init__(
@@ -105,6 +104,7 @@ class NearFieldTask:
         loss: Mapping[str, float],
         beta: float,
         beta_jitter: float,
+        sample: Mapping[str, Any],
     ) -> None:
         check_weights(loss)
         if not 0 <= beta <= 1:
@@ -123,6 +123,7 @@ class NearFieldTask:
         self.weights = dict(loss)
         self.beta = beta
         self.beta_jitter = beta_jitter
+        self._sample = SampleOptions(**sample)
         self._codes = torch.empty(0)
         self._unit_modulus = True
         self._constant = torch.empty(0)
@@ -155,20 +156,22 @@ class NearFieldTask:
         self._constant = self._best_constant(dataset.split("train", columns=LABELS, limit=count))
 
     def prepare(self, batch: Batch) -> Batch:
-        """Ridge snapshots, their beamspace map and the factor of the true covariance, in FP32.
+        """The sample covariance, its beamspace map and the factor of the true covariance, in FP32.
 
-        Adds `snapshots` [B, L, N], `sample_map` [B, G] (divided by N), `ridge` [B], `factor` [B, N, K].
+        Adds `snapshots` [B, L, N], `diagonal` [B, N], `jittered` [B], `factor` [B, N, K] and, divided by N,
+        `sample_map` [B, G] and `ridge` [B].
         """
         device = batch["y"].device
         self._to(device)
         data = self.observation(batch)
-        ridge = ridge_parameter(data.y, data.h, data.codes, data.noise_var)
-        snapshots = normalise(ridge_snapshots(data.y, data.h, data.codes, ridge, self._unit_modulus))
+        found = recover(data.y, data.h, data.codes, data.noise_var, self._unit_modulus, self._sample)
         return {
             **batch,
-            "snapshots": snapshots,
-            "sample_map": beamspace(snapshots, self.grid) / self.geometry.size,
-            "ridge": ridge / self.geometry.size,
+            "snapshots": found.snapshots,
+            "diagonal": found.diagonal,
+            "sample_map": beamspace(found.snapshots, self.grid) / self.geometry.size,
+            "ridge": found.ridge / self.geometry.size,
+            "jittered": found.jittered,
             "factor": self._factor(batch),
         }
 
@@ -184,7 +187,10 @@ class NearFieldTask:
         return ideal.scenes(batch, self.prepare(batch), self.grid)
 
     def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """NMSE of R_pred and R_blend, and of R_samp, R = I and the best constant beside them; [B] each."""
+        """NMSE of R_pred and R_blend, and of R_samp, R = I and the best constant beside them; [B] each.
+
+        `jittered` is 1 where ridge recovery has a Cholesky factor only with jitter.
+        """
         of = self._moments(prediction(output), batch)
         floor = self._moments(identity(len(output), self.grid), batch)
         return {
@@ -193,6 +199,7 @@ class NearFieldTask:
             "nmse_samp": nmse(of, 0.0),
             "nmse_floor": nmse(floor, 1.0),
             "nmse_constant": self._constant_error(batch["factor"], of.true_true),
+            "jittered": batch["jittered"].float(),
         }
 
     def untrained(self) -> BeamspaceNetwork:
@@ -237,7 +244,9 @@ class NearFieldTask:
 
     def _moments(self, predicted: Prediction, batch: Batch) -> Moments:
         sample_map = batch["sample_map"] * self.geometry.size
-        return moments(predicted, self.grid, batch["factor"], batch["snapshots"], sample_map)
+        return moments(
+            predicted, self.grid, batch["factor"], batch["snapshots"], batch["diagonal"], sample_map
+        )
 
     def _factor(self, batch: Mapping[str, Tensor]) -> Tensor:
         return covariance_factor(

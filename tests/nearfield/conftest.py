@@ -92,6 +92,7 @@ def make_task(**changes: Any) -> NearFieldTask:
         loss={"nmse_pred": 1.0, "nmse_blend": 0.5},
         beta=0.8,
         beta_jitter=0.0,
+        sample={"debias": False, "loading": 0.0},
     )
     torch.manual_seed(0)
     return NearFieldTask(**{**values, **changes})

@@ -11,7 +11,7 @@ from tests.nearfield.conftest import VIEW, Drawn, make_task, scene_sampler, simu
 
 def test_minimum_variance_is_that_of_the_inverted_matrix(task, drawn):
     snapshots = task.prepare(drawn.batch)["snapshots"][:3]
-    loaded = sample_covariance(snapshots).to(torch.complex128) + LOADING * torch.eye(144)
+    loaded = sample_covariance(snapshots, torch.zeros(3, 144)).to(torch.complex128) + LOADING * torch.eye(144)
     a = task.grid.responses.to(torch.complex128)
     expected = 1 / torch.einsum("gm,bmn,gn->bg", a.conj(), torch.linalg.inv(loaded), a).real
     found = minimum_variance(snapshots, task.grid)

@@ -23,6 +23,7 @@ def at_truth(task, prepared):
         task.grid,
         factor,
         prepared["snapshots"],
+        prepared["diagonal"],
         prepared["sample_map"],
     )
     return replace(of, pred_pred=power, pred_true=power, samp_pred=of.samp_true)
