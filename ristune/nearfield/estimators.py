@@ -71,11 +71,11 @@ class Estimators:
         self._region = Region.within(task.geometry, limits)
         self._untrained = task.untrained().eval()
 
-    def locate(self, output: Tensor, batch: Batch) -> dict[str, Located]:
+    def locate(self, output: Batch, batch: Batch) -> dict[str, Located]:
         """Estimates by name, for the scenes of a prepared batch.
 
         Args:
-            output: of the network, [B, G + 1].
+            output: of the network.
             batch: prepared.
         """
         data, counts = self._task.observation(batch), batch["num_sources"]

@@ -49,13 +49,13 @@ class Evaluated(Localises, Protocol):
         """Bounds of the estimates."""
         ...
 
-    def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def metrics(self, output: Batch, batch: Batch) -> dict[str, Tensor]:
         """Covariance errors by name, [B]."""
         ...
 
 
 def evaluate(
-    task: Evaluated, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Tensor, Batch]], scenes: int
+    task: Evaluated, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Batch, Batch]], scenes: int
 ) -> dict[str, Rows]:
     """Measure a network on a split.
 
@@ -85,9 +85,9 @@ def evaluate(
             errors[name].append(values.cpu())
         levels.append(prepared["snr_db"].cpu())
         if left > 0:
-            some = {name: values[:left] for name, values in prepared.items()}
+            some, said = _first(prepared, left), _first(output, left)
             for locate in (search.locate, estimators.locate):
-                for name, found in locate(output[:left], some).items():
+                for name, found in locate(said, some).items():
                     located[name].append(found)
             truths.append(true_points(some).cpu())
             left -= len(truths[-1])
@@ -137,12 +137,12 @@ class Search:
         self._grid = build_grid(task.geometry, shape, limits)
         self._region = Region.within(task.geometry, limits)
 
-    def locate(self, output: Tensor, batch: Batch) -> dict[str, Located]:
+    def locate(self, output: Batch, batch: Batch) -> dict[str, Located]:
         """Estimates by name of the covariance, for the scenes of a prepared batch."""
         task = self._task
         sample = sample_covariance(batch["snapshots"], batch["diagonal"])
         predicted = predicted_covariance(prediction(output), task.grid)
-        untrained = predicted_covariance(identity(len(output), task.grid), task.grid)
+        untrained = predicted_covariance(identity(len(predicted), task.grid), task.grid)
         candidates = {
             "MUSIC: floor, R_pred = I": blend(untrained, sample, task.beta),
             "MUSIC: R_samp (ridge)": sample,
@@ -157,6 +157,10 @@ class Search:
         """Sources of covariances, [B, N, N], told how many there are."""
         grid, region = self._grid.to(covariance.device), self._region.to(covariance.device)
         return music(covariance, num_sources, grid, region.geometry, region.low, region.high)
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    return {name: values[:count] for name, values in batch.items()}
 
 
 def _milliseconds(parts: list[Located]) -> float:

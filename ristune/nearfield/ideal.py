@@ -14,9 +14,9 @@ NOTHING = -30.0
 
 
 def scenes(
-    batch: Mapping[str, Tensor], prepared: Mapping[str, Tensor], grid: Grid
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The right logits, and what `prepare` would give for such scenes.
+    batch: Mapping[str, Tensor], prepared: Mapping[str, Tensor], grid: Grid, max_sources: int, stages: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The right output, and what `prepare` would give for such scenes.
 
     Sources lie on two grid points, R = A diag(p) A^H. The snapshots are the columns of A diag(sqrt(L p)) and
     zeros, so that R_samp = R as well: R_pred and every blend of both are exact.
@@ -25,10 +25,12 @@ def scenes(
         batch: columns, `y` [B, L, M, 2]; only its sizes count, and L must be at least 2.
         prepared: the same batch after `prepare`.
         grid: the task's.
+        max_sources: the largest K that the network tells, at least 2.
+        stages: maps of an output.
 
     Returns:
-        Logits, [B, G + 1], and the prepared batch with other `snapshots`, `diagonal`, `sample_map` and
-        `factor`.
+        The output, and the prepared batch with other `snapshots`,
+        `diagonal`, `sample_map`, `factor` and `num_sources`.
     """
     count, length = batch["y"].shape[:2]
     points = len(grid.points)
@@ -46,5 +48,8 @@ def scenes(
         "diagonal": prepared["diagonal"].new_zeros(count, factor.shape[1]),
         "sample_map": beamspace(snapshots, grid) / factor.shape[1],
         "factor": factor,
+        "num_sources": torch.full_like(prepared["num_sources"], len(SHARES)),
     }
-    return logits, {**prepared, **made_up}
+    answers = torch.full((count, max_sources), NOTHING, device=chosen.device)
+    answers[:, len(SHARES) - 1] = 0.0
+    return {"map": logits.unsqueeze(1).expand(-1, stages, -1), "count": answers}, {**prepared, **made_up}

@@ -4,19 +4,20 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ristune.errors import InputError
-from ristune.nearfield.covariance import Grid, Moments, Prediction, nmse, predicted_covariance
+from ristune.nearfield.covariance import Grid, Moments, Prediction, moments, nmse, predicted_covariance
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.scene import true_points
-from ristune.nearfield.terms import eigengap, missed_subspace, peak_error, rank
+from ristune.nearfield.terms import eigengap, misplaced, missed_subspace, peak_error, rank
 
-TERMS = ("nmse_pred", "nmse_blend", "eigengap", "subspace", "peaks")
+TERMS = ("nmse_pred", "nmse_blend", "eigengap", "subspace", "location", "peaks", "count")
 
 
-def prediction(logits: Tensor) -> Prediction:
-    """The softmax of the network's logits, [B, G + 1]: non-negative, summing to 1, so that the trace is N."""
-    shares = torch.softmax(logits.float(), dim=1)
+def prediction(output: Mapping[str, Tensor], stage: int = -1) -> Prediction:
+    """The softmax of a stage's logits, `map` [B, stages, G + 1]: not negative, of sum 1, so of trace N."""
+    shares = torch.softmax(output["map"][:, stage].float(), dim=1)
     return Prediction(shares[:, :-1], shares[:, -1])
 
 
@@ -40,40 +41,47 @@ def check_weights(weights: Mapping[str, float]) -> None:
         )
 
 
+def moments_of(predicted: Prediction, grid: Grid, batch: Mapping[str, Tensor]) -> Moments:
+    """Inner products of R_pred with a prepared batch: `factor`, `snapshots`, `diagonal` and `sample_map`."""
+    factor, sample_map = batch["factor"], batch["sample_map"] * batch["factor"].shape[1]
+    return moments(predicted, grid, factor, batch["snapshots"], batch["diagonal"], sample_map)
+
+
 def loss_terms(
-    predicted: Prediction,
+    output: Mapping[str, Tensor],
     grid: Grid,
     geometry: Geometry,
-    of: Moments,
     batch: Mapping[str, Tensor],
     weights: Mapping[str, float],
     beta: float,
 ) -> dict[str, Tensor]:
-    """Weighted terms with a weight above 0, each a scalar.
+    """Weighted terms with a weight above 0, each a scalar: the mean over scenes and the network's stages.
 
     Each is 0 at R_pred = R, but for `nmse_blend`, which is 0 at R_blend = R: at R_pred = R it keeps
     `(1 - beta)^2 ||R_samp - R||^2 / ||R||^2`, and its minimum lies where the prediction makes up for R_samp.
 
     Args:
-        predicted: R_pred.
-        grid: its grid.
+        output: of the network.
+        grid: of its maps.
         geometry: the surface.
-        of: inner products of the batch.
-        batch: prepared: `factor`, `azimuth`, `elevation`, `range`.
+        batch: prepared; beside what `moments_of` takes `azimuth`, `elevation`, `range`, `num_sources`.
         weights: by term.
         beta: weight of R_pred in the blend.
     """
-    factor = batch["factor"]
-
-    def peaks() -> Tensor:
-        present = batch["range"] > 0
-        return peak_error(predicted, grid, true_points(batch), present, factor, geometry)
-
-    terms: dict[str, Callable[[], Tensor]] = {
-        "nmse_pred": lambda: nmse(of, 1.0),
-        "nmse_blend": lambda: nmse(of, beta),
-        "eigengap": lambda: eigengap(predicted_covariance(predicted, grid), rank(factor)),
-        "subspace": lambda: missed_subspace(predicted, grid, factor),
-        "peaks": peaks,
+    factor, present = batch["factor"], batch["range"] > 0
+    of_stage: dict[str, Callable[[Prediction], Tensor]] = {
+        "nmse_pred": lambda predicted: nmse(moments_of(predicted, grid, batch), 1.0),
+        "nmse_blend": lambda predicted: nmse(moments_of(predicted, grid, batch), beta),
+        "eigengap": lambda predicted: eigengap(predicted_covariance(predicted, grid), rank(factor)),
+        "subspace": lambda predicted: missed_subspace(predicted, grid, factor),
+        "location": lambda predicted: misplaced(predicted, grid, factor),
+        "peaks": lambda predicted: peak_error(predicted, grid, true_points(batch), present, factor, geometry),
     }
-    return {name: weight * terms[name]().mean() for name, weight in weights.items() if weight > 0}
+    stages = [prediction(output, stage) for stage in range(output["map"].shape[1])]
+
+    def term(name: str) -> Tensor:
+        if name == "count":
+            return functional.cross_entropy(output["count"], batch["num_sources"].long() - 1)
+        return torch.stack([of_stage[name](predicted).mean() for predicted in stages]).mean()
+
+    return {name: weight * term(name) for name, weight in weights.items() if weight > 0}

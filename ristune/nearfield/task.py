@@ -13,17 +13,14 @@ from ristune.nearfield import checking, evaluation, ideal, picture
 from ristune.nearfield.codes import PER_SAMPLE, PHASES, code_values
 from ristune.nearfield.covariance import (
     Limits,
-    Moments,
-    Prediction,
     beamspace,
     build_grid,
     identity,
-    moments,
     nmse,
 )
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.likelihood import Observation
-from ristune.nearfield.loss import check_weights, loss_terms, prediction
+from ristune.nearfield.loss import check_weights, loss_terms, moments_of, prediction
 from ristune.nearfield.network import BeamspaceNetwork
 from ristune.nearfield.recovery import SampleOptions, recover
 from ristune.nearfield.scene import covariance_factor
@@ -88,6 +85,7 @@ class NearFieldTask:
         geometry: the surface; the dataset's must equal it.
         field_of_view: bounds of the grid.
         grid: points by 1 / range, v and u.
+        max_sources: the largest K; the dataset's must not be above it.
         network: arguments of `BeamspaceNetwork`.
         loss: weights by term.
         beta: weight of the prediction in R_blend.
@@ -100,6 +98,7 @@ class NearFieldTask:
         geometry: Geometry,
         field_of_view: FieldOfView,
         grid: Sequence[int],
+        max_sources: int,
         network: Mapping[str, int],
         loss: Mapping[str, float],
         beta: float,
@@ -118,7 +117,10 @@ class NearFieldTask:
         self.geometry = geometry
         self.field_of_view = field_of_view
         self.grid = build_grid(geometry, (grid[0], grid[1], grid[2]), field_of_view.limits())
-        self.network = BeamspaceNetwork(self.grid.shape, **network)
+        if max_sources < 2:
+            raise InputError("task.max_sources", max_sources, "it must be at least 2", "set task.max_sources")
+        self.max_sources = max_sources
+        self.network = BeamspaceNetwork(self.grid, max_sources, **network)
         self._network = dict(network)
         self.weights = dict(loss)
         self.beta = beta
@@ -145,6 +147,14 @@ class NearFieldTask:
                 "give task.geometry those values, or another data.uri to simulate a dataset for this surface",
             )
         self._check_view(dataset)
+        most = int(dataset.parameters["scene"]["num_sources"][1])
+        if most > self.max_sources:
+            raise InputError(
+                "task.max_sources",
+                self.max_sources,
+                f"it must be at least the K of {dataset.uri}, up to {most}",
+                f"set task.max_sources={most}",
+            )
         self.source_model = str(dataset.parameters["scene"]["source_model"])
         known = dataset.parameters["channel"]["channel_error_db"] is None
         self._exact = known and dataset.parameters["position_jitter"] == 0
@@ -158,8 +168,8 @@ class NearFieldTask:
     def prepare(self, batch: Batch) -> Batch:
         """The sample covariance, its beamspace map and the factor of the true covariance, in FP32.
 
-        Adds `snapshots` [B, L, N], `diagonal` [B, N], `jittered` [B], `factor` [B, N, K] and, divided by N,
-        `sample_map` [B, G] and `ridge` [B].
+        Adds `codes` [B, L, N], `snapshots` [B, L, N], `diagonal` [B, N], `jittered` [B], `factor` [B, N, K]
+        and, divided by N, `sample_map` [B, G] and `ridge` [B].
         """
         device = batch["y"].device
         self._to(device)
@@ -167,6 +177,7 @@ class NearFieldTask:
         found = recover(data.y, data.h, data.codes, data.noise_var, self._unit_modulus, self._sample)
         return {
             **batch,
+            "codes": data.codes,
             "snapshots": found.snapshots,
             "diagonal": found.diagonal,
             "sample_map": beamspace(found.snapshots, self.grid) / self.geometry.size,
@@ -175,24 +186,23 @@ class NearFieldTask:
             "factor": self._factor(batch),
         }
 
-    def loss(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Weighted covariance errors of the network's logits, [B, G + 1]."""
-        predicted = prediction(output)
-        of = self._moments(predicted, batch)
-        return loss_terms(predicted, self.grid, self.geometry, of, batch, self.weights, self._drawn_beta())
+    def loss(self, output: Batch, batch: Batch) -> dict[str, Tensor]:
+        """Weighted terms of the network's logits; see `ristune.nearfield.loss`."""
+        return loss_terms(output, self.grid, self.geometry, batch, self.weights, self._drawn_beta())
 
-    def truth(self, batch: Batch) -> tuple[Tensor, Batch]:
-        """Logits that are exactly right for scenes made up on the grid; see `ristune.nearfield.ideal`."""
+    def truth(self, batch: Batch) -> tuple[Batch, Batch]:
+        """An output that is exactly right for scenes made up on the grid; see `ristune.nearfield.ideal`."""
         self._to(batch["y"].device)
-        return ideal.scenes(batch, self.prepare(batch), self.grid)
+        return ideal.scenes(batch, self.prepare(batch), self.grid, self.max_sources, len(self.network.stages))
 
-    def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def metrics(self, output: Batch, batch: Batch) -> dict[str, Tensor]:
         """NMSE of R_pred and R_blend, and of R_samp, R = I and the best constant beside them; [B] each.
 
-        `jittered` is 1 where ridge recovery has a Cholesky factor only with jitter.
+        `jittered` is 1 where ridge recovery has a Cholesky factor only with jitter, `count_right` where the
+        network says the right K.
         """
-        of = self._moments(prediction(output), batch)
-        floor = self._moments(identity(len(output), self.grid), batch)
+        of = moments_of(prediction(output), self.grid, batch)
+        floor = moments_of(identity(len(batch["factor"]), self.grid), self.grid, batch)
         return {
             "nmse_pred": nmse(of, 1.0),
             "nmse_blend": nmse(of, self.beta),
@@ -200,13 +210,14 @@ class NearFieldTask:
             "nmse_floor": nmse(floor, 1.0),
             "nmse_constant": self._constant_error(batch["factor"], of.true_true),
             "jittered": batch["jittered"].float(),
+            "count_right": (output["count"].argmax(1) + 1 == batch["num_sources"]).float(),
         }
 
     def untrained(self) -> BeamspaceNetwork:
         """A network as it is before training: what of a result is not learned."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return BeamspaceNetwork(self.grid.shape, **self._network)
+            return BeamspaceNetwork(self.grid, self.max_sources, **self._network)
 
     def observation(self, batch: Batch) -> Observation:
         """What an estimator is given: snapshots, channel, codes, noise."""
@@ -214,7 +225,7 @@ class NearFieldTask:
         return Observation(y, h, self.codes(batch), batch["noise_var"])
 
     def evaluate(
-        self, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Tensor, Batch]], scenes: int
+        self, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Batch, Batch]], scenes: int
     ) -> dict[str, list[dict[str, Any]]]:
         """Tables of a test split; see `ristune.nearfield.evaluation`."""
         return evaluation.evaluate(self, batches, predict, scenes)
@@ -241,12 +252,6 @@ class NearFieldTask:
             return self.beta
         drawn = self.beta + self.beta_jitter * (2 * torch.rand(()).item() - 1)
         return min(1.0, max(0.0, drawn))
-
-    def _moments(self, predicted: Prediction, batch: Batch) -> Moments:
-        sample_map = batch["sample_map"] * self.geometry.size
-        return moments(
-            predicted, self.grid, batch["factor"], batch["snapshots"], batch["diagonal"], sample_map
-        )
 
     def _factor(self, batch: Mapping[str, Tensor]) -> Tensor:
         return covariance_factor(

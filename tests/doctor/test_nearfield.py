@@ -21,9 +21,9 @@ def test_a_conjugated_truth_is_found(tmp_path, capsys, monkeypatch):
 
     made = ideal.scenes
 
-    def conjugated(batch, prepared, grid):
-        logits, scene = made(batch, prepared, grid)
-        return logits, {**scene, "factor": scene["factor"].conj().resolve_conj()}
+    def conjugated(*arguments):
+        output, scene = made(*arguments)
+        return output, {**scene, "factor": scene["factor"].conj().resolve_conj()}
 
     monkeypatch.setattr(ideal, "scenes", conjugated)
     rows = doctor(capsys, [*SMALL, f"data.uri={tmp_path / 'none'}"], only={"truth"})

@@ -24,7 +24,7 @@ def test_an_untrained_network_is_one_of_the_same_kind_and_no_other_each_time(tas
         for parameter in task.network.parameters():
             parameter.zero_()
     first, second = (task.untrained().state_dict() for _ in range(2))
-    assert first["enter.weight"].any()
+    assert first["stages.0.enter.weight"].any()
     assert all(torch.equal(first[name], second[name]) for name in first)
     before = torch.random.get_rng_state()
     task.untrained()
@@ -40,11 +40,14 @@ def test_right_peaks_are_refined_to_the_sources_and_wrong_ones_are_not_hidden():
     truth, counts = true_points(batch), batch["num_sources"]
     nearest = torch.cdist(truth, task.grid.points).argmin(2)
     logits = torch.zeros(16, len(task.grid.points) + 1).scatter(1, nearest, 10.0)
+    output, other = (
+        {"map": each.unsqueeze(1), "count": torch.zeros(16, 5)} for each in (logits, logits.roll(5, 0))
+    )
     estimators = Estimators(task, VIEW.limits())
-    located = estimators.locate(logits, batch)
+    located = estimators.locate(output, batch)
     scores = {name: score(each.estimates, truth, counts) for name, each in located.items()}
     assert scores["hybrid: network's peaks"].success.mean() > 0.9
     assert scores["maximum likelihood"].success.mean() > 0.9
-    wrong = estimators.locate(logits.roll(5, 0), batch)["hybrid: network's peaks"]
+    wrong = estimators.locate(other, batch)["hybrid: network's peaks"]
     assert score(wrong.estimates, truth, counts).success.mean() < 0.7
     assert all(each.seconds > 0 for each in located.values())

@@ -8,13 +8,17 @@ from ristune.nearfield.loss import TERMS, prediction
 from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, simulator
 
 
+def nothing(output):
+    return {name: torch.zeros_like(values) for name, values in output.items()}
+
+
 def test_every_term_is_zero_at_the_truth_and_not_elsewhere(task, drawn):
     task.weights = dict.fromkeys(TERMS, 1.0)
     output, batch = task.truth(drawn.batch)
     terms = task.loss(output, batch)
     assert set(terms) == set(TERMS)
     assert all(abs(term.item()) < 1e-4 for term in terms.values()), terms
-    assert all(term.item() > 0.05 for term in task.loss(torch.zeros_like(output), batch).values())
+    assert all(term.item() > 0.05 for term in task.loss(nothing(output), batch).values())
 
 
 def test_prediction_sample_and_truth_are_one_matrix(task, drawn):
@@ -49,6 +53,7 @@ def test_the_map_is_that_of_the_snapshots(task, drawn):
 def test_the_truth_has_the_form_of_an_output(task, drawn):
     output, batch = task.truth(drawn.batch)
     prepared = task.prepare(drawn.batch)
-    assert output.shape == task.network(prepared).shape
+    said = task.network(prepared)
+    assert {k: v.shape for k, v in output.items()} == {k: v.shape for k, v in said.items()}
     assert set(batch) == set(prepared)
     assert batch["snapshots"].shape == prepared["snapshots"].shape

@@ -149,5 +149,5 @@ def test_channels_without_a_factor_are_reported_and_stay_finite(drawn):
     prepared = task.prepare(batch)
     assert prepared["jittered"].tolist() == [True] * 5 + [False] * 59
     assert torch.isfinite(torch.view_as_real(prepared["snapshots"])).all()
-    logits = torch.zeros(64, len(task.grid.points) + 1)
-    assert task.metrics(logits, prepared)["jittered"].mean().item() == pytest.approx(5 / 64)
+    output = {"map": torch.zeros(64, 1, len(task.grid.points) + 1), "count": torch.zeros(64, 5)}
+    assert task.metrics(output, prepared)["jittered"].mean().item() == pytest.approx(5 / 64)

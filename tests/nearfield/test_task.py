@@ -5,7 +5,7 @@ import torch
 
 from ristune.errors import InputError
 from ristune.nearfield.covariance import Prediction, moments, nmse
-from ristune.nearfield.loss import prediction
+from ristune.nearfield.loss import moments_of, prediction
 from ristune.nearfield.task import FieldOfView
 from ristune.training.forward import forward
 from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, scene_sampler, simulator
@@ -42,7 +42,7 @@ def test_half_precision_of_the_network_barely_moves_the_errors(task, drawn):
     for precision in ("fp32", "bf16"):
         with torch.no_grad():
             output, batch = forward(task, drawn.batch, precision, CPU)
-        assert output.dtype == torch.float32
+        assert {values.dtype for values in output.values()} == {torch.float32}
         errors.append(task.metrics(output, batch)["nmse_pred"])
     assert errors[1].mean().item() == pytest.approx(errors[0].mean().item(), rel=0.02)
 
@@ -50,7 +50,7 @@ def test_half_precision_of_the_network_barely_moves_the_errors(task, drawn):
 def test_every_weighted_term_is_non_zero_and_named(task, drawn):
     output, batch = forward(task, drawn.batch, "fp32", CPU)
     terms = task.loss(output, batch)
-    assert set(terms) == {"nmse_pred", "nmse_blend"} and all(t > 0.1 for t in terms.values())
+    assert set(terms) == {"nmse_pred", "nmse_blend", "count"} and all(t > 0.1 for t in terms.values())
 
 
 def test_the_error_of_the_prediction_is_zero_at_the_truth(task, drawn):
@@ -67,8 +67,9 @@ def test_a_jitter_of_the_blend_moves_the_loss_and_no_metric(drawn):
     output, batch = forward(task, drawn.batch, "fp32", CPU)
     torch.manual_seed(0)
     losses = [task.loss(output, batch)["nmse_blend"].item() for _ in range(40)]
-    of = task._moments(prediction(output), batch)
-    ends = [0.5 * nmse(of, beta).mean().item() for beta in (0.6, 1.0)]
+    of = moments_of(prediction(output), task.grid, batch)
+    both = [moments_of(prediction(output, stage), task.grid, batch) for stage in (0, 1)]
+    ends = [0.25 * sum(nmse(of, beta).mean().item() for of in both) for beta in (0.6, 1.0)]
     assert len(set(losses)) > 20 and min(ends) <= min(losses) and max(losses) <= max(ends)
     # Drawn from the generator that a resumed training restores.
     torch.manual_seed(0)
@@ -126,7 +127,21 @@ def test_the_network_is_told_the_noise(task, drawn):
     prepared = task.prepare(drawn.batch)
     louder = {**prepared, "ridge": prepared["ridge"] * 100}
     with torch.no_grad():
-        assert not torch.allclose(task.network(prepared), task.network(louder), atol=1e-3)
+        assert not torch.allclose(task.network(prepared)["map"], task.network(louder)["map"], atol=1e-3)
+
+
+def test_more_sources_than_the_network_tells_are_refused():
+    with pytest.raises(
+        InputError, match="task.max_sources: got 4; it must be at least the K of drawn, up to 5"
+    ):
+        make_task(max_sources=4).attach(Drawn(simulator()))
+
+
+def test_the_right_count_is_measured(task, drawn):
+    output, batch = forward(task, drawn.batch, "fp32", CPU)
+    said = torch.nn.functional.one_hot(batch["num_sources"].long() - 1, 5).float()
+    said[:16] = said[:16].roll(1, 1)
+    assert task.metrics({**output, "count": said}, batch)["count_right"].mean().item() == 0.75
 
 
 def test_a_dataset_of_another_surface_is_refused():
@@ -157,7 +172,10 @@ def test_coherent_data_get_coherent_labels():
         ({"beta": 1.5}, "task.beta: got 1.5"),
         ({"beta_jitter": -0.1}, "task.beta_jitter: got -0.1"),
         ({"grid": [6, 13]}, "task.grid: got"),
-        ({"network": {"width": -4, "blocks": 1}}, "task.network.width: got -4; it must be at least 1"),
+        (
+            {"network": {"width": -4, "blocks": 1, "stages": 1}},
+            "task.network.width: got -4; it must be at least 1",
+        ),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(changes, match):
@@ -166,10 +184,14 @@ def test_values_out_of_range_are_refused_by_name(changes, match):
 
 
 def test_it_overfits_a_few_scenes(drawn):
-    task = make_task(network={"width": 32, "blocks": 2}, grid=[6, 13, 23], loss={"nmse_pred": 1.0})
+    task = make_task(
+        network={"width": 32, "blocks": 2, "stages": 2},
+        grid=[6, 13, 23],
+        loss={"nmse_pred": 1.0, "count": 0.1},
+    )
     task.attach(drawn)
     optimizer = torch.optim.AdamW(task.network.parameters(), lr=3e-3)
-    for _ in range(120):
+    for _ in range(160):
         output, batch = forward(task, drawn.batch, "fp32", CPU)
         loss = sum(task.loss(output, batch).values())
         optimizer.zero_grad()
@@ -184,7 +206,7 @@ def test_sources_are_unordered_no_term_or_metric_knows_their_order(task, drawn):
     assert not torch.equal(turned["azimuth"], drawn.batch["azimuth"])
     output, batch = forward(task, drawn.batch, "fp32", CPU)
     same, other = forward(task, turned, "fp32", CPU)
-    assert torch.equal(output, same)
+    assert all(torch.equal(output[name], same[name]) for name in output)
     for of in (task.loss, task.metrics):
         wanted, found = of(output, batch), of(output, other)
         assert all(torch.allclose(wanted[k], found[k], rtol=1e-4, atol=1e-6) for k in wanted)

@@ -6,7 +6,7 @@ import torch
 from ristune.nearfield.covariance import Prediction, predicted_covariance
 from ristune.nearfield.geometry import steering
 from ristune.nearfield.scene import true_points
-from ristune.nearfield.terms import BESIDE, eigengap, missed_subspace, peak_error, rank
+from ristune.nearfield.terms import BESIDE, eigengap, misplaced, missed_subspace, peak_error, rank
 from tests.nearfield.conftest import GEOMETRY
 
 N = GEOMETRY.size
@@ -132,3 +132,46 @@ def test_subspace_and_peaks_have_finite_gradients(task, batch, share):
 
 def test_the_rank_is_the_number_of_sources(batch):
     assert torch.equal(rank(batch["factor"]), batch["num_sources"].long())
+
+
+def test_misplaced_power_is_zero_at_the_truth_and_falls_towards_it(task):
+    grid, chosen = task.grid, torch.tensor([[10, 200], [40, 250]])
+    shares = torch.tensor([0.7, 0.3])
+    factor = (grid.responses[chosen] * shares.sqrt()[:, None]).mT
+    empty = torch.zeros(2, len(grid.points))
+    right = empty.scatter(1, chosen, shares.expand(2, -1))
+    wrong = empty.scatter(1, chosen[:, :1], 1.0)
+
+    def at(share):
+        gamma = share * right + (1 - share) * wrong
+        return misplaced(Prediction(gamma, torch.zeros(2)), grid, factor).mean().item()
+
+    assert at(1.0) == pytest.approx(0, abs=1e-5)
+    values = [at(share) for share in (0.0, 0.1, 0.5, 1.0)]
+    # One source missed costs by far the most.
+    assert values == sorted(values, reverse=True) and values[0] > 3 * values[1] > 0
+
+
+def test_misplaced_power_is_that_of_its_formula(task, batch):
+    predicted, factor = predictions(task), batch["factor"]
+    found = misplaced(predicted, task.grid, factor)
+    for scene, k in enumerate(rank(factor).tolist()):
+        columns = factor[scene][:, :k].to(torch.complex128)
+        power = columns.abs().square().sum(0) / N
+        a = columns / power.sqrt()
+        near = (task.grid.responses.to(a.dtype).conj() @ a).abs().pow(4) / N**4
+        mass = predicted.gamma[scene].double() @ near + predicted.floor[scene] / N
+        true = ((a.mH @ a).abs().pow(4) / N**4) @ power
+        assert found[scene].item() == pytest.approx((power * (true / mass).log()).sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", ["nothing", "floor", "one point"])
+def test_misplaced_power_has_a_finite_gradient(task, batch, shape):
+    gamma = torch.zeros(6, len(task.grid.points))
+    if shape == "one point":
+        gamma[:, 7] = 1.0
+    gamma.requires_grad_()
+    floor = torch.full((6,), 0.0 if shape == "one point" else 1.0)
+    value = misplaced(Prediction(gamma, floor), task.grid, batch["factor"])
+    value.sum().backward()
+    assert value.isfinite().all() and gamma.grad.isfinite().all()
