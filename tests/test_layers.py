@@ -24,7 +24,9 @@ ROOMS = {
     "parallel": set(),
     "simulate": {"cli", "config", "data", "meter", "overrides", "parallel", "storage"},
     "train": {"cli", "config", "simulate", "stopping", "tracking", "training", "trial"},
-    "evaluate": {"cli", "config", "data", "overrides", "training", "trial"},
+    "page": set(),
+    "cells": {"config", "data", "training"},
+    "evaluate": {"cells", "cli", "config", "data", "overrides", "page", "training", "trial"},
     "doctor": {
         *("cli", "config", "data", "simulate", "storage", "sweep", "train", "training", "trial"),
     },

@@ -186,6 +186,29 @@ def nmse(of: Moments, beta: float) -> Tensor:
     return (square - 2 * cross + of.true_true) / of.true_true
 
 
+def best_constant(factor: Tensor) -> Tensor:
+    """The matrix of least mean NMSE: the mean of R weighted by 1 / ||R||^2, [N, N].
+
+    Args:
+        factor: F of each truth R = F F^H, [B, N, K], complex64.
+    """
+    weight = 1 / (factor.mH @ factor).abs().square().sum(dim=(1, 2))
+    flat = (factor * weight.sqrt()[:, None, None]).transpose(0, 1).flatten(1)
+    return (flat @ flat.mH) / weight.sum()
+
+
+def constant_error(constant: Tensor, factor: Tensor, true_true: Tensor) -> Tensor:
+    """NMSE of one matrix for every scene, [B].
+
+    Args:
+        constant: [N, N], complex64.
+        factor: F of each truth R = F F^H, [B, N, K], complex64.
+        true_true: ||R||_F^2, [B].
+    """
+    cross = (factor.conj() * (constant @ factor)).real.sum(dim=(1, 2))
+    return (constant.abs().square().sum() - 2 * cross + true_true) / true_true
+
+
 def _energy(values: Tensor) -> Tensor:
     """Sum of squared moduli over the last two dimensions, [B]."""
     return torch.view_as_real(values).square().sum(dim=(-1, -2, -3))

@@ -15,11 +15,27 @@ from torch import Tensor, nn
 
 from ristune.nearfield.covariance import Grid, Limits, build_grid
 from ristune.nearfield.geometry import Geometry
-from ristune.nearfield.likelihood import Observation, Region, maximum_likelihood, refine
+from ristune.nearfield.likelihood import (
+    LAST,
+    PASSES,
+    Dictionary,
+    Observation,
+    Region,
+    count_sources,
+    maximum_likelihood,
+    pursue,
+    refine,
+)
 from ristune.nearfield.loss import prediction
 from ristune.nearfield.music import Estimates, pick_peaks
+from ristune.nearfield.sparse import grid_powers
 
 Batch = dict[str, Tensor]
+HYBRID = "hybrid: network's peaks"
+HYBRID_COUNTED = "hybrid: K by the network"
+MAXIMUM_LIKELIHOOD = "maximum likelihood"
+EXCHANGED = "maximum likelihood, exchanged"
+ML_COUNTED = "maximum likelihood: K by BIC"
 # Points by 1 / range of the likelihood's search, as fine as the task's in angle; more find no more.
 RANGE_POINTS = 3
 # Steps of the refinement from peaks.
@@ -33,6 +49,7 @@ class Localises(Protocol):
 
     geometry: Geometry
     grid: Grid
+    max_sources: int
 
     def untrained(self) -> nn.Module:
         """A network as it is before training."""
@@ -57,7 +74,7 @@ class Located:
 
 
 class Estimators:
-    """Estimators of one task, each told the number of sources and nothing else of the labels.
+    """Estimators of one task. They are told K, and nothing else of the labels, or find K themselves.
 
     Args:
         task: the task.
@@ -79,22 +96,29 @@ class Estimators:
             batch: prepared.
         """
         data, counts = self._task.observation(batch), batch["num_sources"]
+        search, region = self._search.to(counts.device), self._region.to(counts.device)
         starts: dict[str, Callable[[], Tensor]] = {
-            "hybrid: network's peaks": lambda: prediction(output).gamma,
+            HYBRID: lambda: prediction(output).gamma,
             "control: untrained network": lambda: self._untrained_map(batch),
             "control: matched filter": lambda: batch["sample_map"],
             "control: minimum variance": lambda: minimum_variance(batch["snapshots"], self._task.grid),
         }
         found = {name: timed(partial(self._refined, power, data, counts)) for name, power in starts.items()}
-        device = counts.device
-        found["maximum likelihood"] = timed(
-            lambda: maximum_likelihood(data, counts, self._search.to(device), self._region.to(device))
+        found["sparse Bayesian learning"] = timed(
+            lambda: self._from_peaks(pick_peaks(grid_powers(data, search), counts, search), data, counts)
         )
+        for name, passes in ((MAXIMUM_LIKELIHOOD, 0), (EXCHANGED, PASSES)):
+            told = partial(maximum_likelihood, data, counts, search, region, passes)
+            found[name] = timed(told)
+        found[HYBRID_COUNTED] = timed(lambda: self._counted_by_network(output, data))
+        found[ML_COUNTED] = timed(lambda: self._counted_by_likelihood(data, search, region))
         return found
 
     def _refined(self, power: Callable[[], Tensor], data: Observation, counts: Tensor) -> Estimates:
         """The highest peaks of a map over the task's grid, [B, G], refined by the likelihood."""
-        peaks = pick_peaks(power(), counts, self._task.grid)
+        return self._from_peaks(pick_peaks(power(), counts, self._task.grid), data, counts)
+
+    def _from_peaks(self, peaks: Estimates, data: Observation, counts: Tensor) -> Estimates:
         points, region = peaks.points.clone(), self._region.to(counts.device)
         for count in sorted(set(counts.tolist())):
             some = torch.nonzero(counts == count).squeeze(1)
@@ -104,6 +128,22 @@ class Estimators:
     def _untrained_map(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             return prediction(self._untrained.to(batch["y"].device)(batch)).gamma
+
+    def _counted_by_network(self, output: Batch, data: Observation) -> Estimates:
+        counts = output["count"].argmax(1) + 1
+        return self._refined(lambda: prediction(output).gamma, data, counts)
+
+    def _counted_by_likelihood(self, data: Observation, search: Grid, region: Region) -> Estimates:
+        """K by the Bayesian information criterion, up to one more than the network tells."""
+        most = self._task.max_sources + 1
+        found, costs = pursue(data, Dictionary(data, search), most, region)
+        counts = count_sources(costs, data)
+        points = torch.zeros(len(counts), most, 3, device=counts.device)
+        for count in sorted(set(counts.tolist()) - {0}):
+            some = torch.nonzero(counts == count).squeeze(1)
+            at = found[count - 1][some]
+            points[some, :count] = refine(data.of(some), at, region, LAST)[0]
+        return Estimates(points, torch.arange(most, device=counts.device) < counts[:, None])
 
 
 def timed(locate: Callable[[], Estimates]) -> Located:

@@ -1,33 +1,20 @@
-"""Tables of a trained network beside the floor, the best constant, other estimators and the oracle."""
+"""Tables and figures of a trained network beside the floor, other estimators and the bound."""
 
 import math
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from ristune.nearfield.covariance import (
-    blend,
-    build_grid,
-    identity,
-    predicted_covariance,
-    sample_covariance,
-)
-from ristune.nearfield.estimators import Estimators, Localises, Located, timed
-from ristune.nearfield.likelihood import Region
-from ristune.nearfield.loss import prediction
-from ristune.nearfield.metrics import GATE_DEG, SUCCESS_DEG, Score, score
-from ristune.nearfield.music import Estimates, music
-from ristune.nearfield.scene import true_points
+from ristune.errors import InputError
+from ristune.nearfield import figures
+from ristune.nearfield.estimators import EXCHANGED, HYBRID, MAXIMUM_LIKELIHOOD
+from ristune.nearfield.measuring import Batch, Comparison, Measured, Predict, compare
+from ristune.nearfield.metrics import GATE_DEG, SUCCESS_DEG, Score, f1_advantage
 
-Batch = dict[str, Tensor]
 Rows = list[dict[str, Any]]
-# The search grid is this many times finer in u and v than the network's.
-SEARCH_REFINEMENT = 2
 SNR_STEP = 5.0
 NMSE_ROWS = {
     "nmse_floor": "floor: R_pred = I",
@@ -36,27 +23,25 @@ NMSE_ROWS = {
     "nmse_pred": "network R_pred",
     "nmse_blend": "network R_blend",
 }
+RATIOS = {"az": "azimuth", "el": "elevation", "1/r": "inverse_range"}
+# What a cell may fix, and the simulator's values that do.
+CELL_VALUES = {"snr": "channel.snr_db", "k": "scene.num_sources"}
 
 
-class Evaluated(Localises, Protocol):
-    """What is needed of the task."""
+@dataclass(frozen=True)
+class Findings:
+    """What an evaluation shows.
 
-    beta: float
-    source_model: str
+    Attributes:
+        tables: rows by title; the first column of a row is its name.
+        figures: by title, functions that draw on matplotlib axes.
+    """
 
-    @property
-    def field_of_view(self) -> Any:
-        """Bounds of the estimates."""
-        ...
-
-    def metrics(self, output: Batch, batch: Batch) -> dict[str, Tensor]:
-        """Covariance errors by name, [B]."""
-        ...
+    tables: dict[str, Rows]
+    figures: dict[str, Callable[[Any], None]] = field(default_factory=dict)
 
 
-def evaluate(
-    task: Evaluated, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Batch, Batch]], scenes: int
-) -> dict[str, Rows]:
+def evaluate(task: Measured, batches: Iterable[Batch], predict: Predict, scenes: int) -> Findings:
     """Measure a network on a split.
 
     Args:
@@ -66,117 +51,177 @@ def evaluate(
         scenes: how many are localised; the covariance errors use every one.
 
     Returns:
-        Rows by table title: covariance NMSE by K and by SNR, and localisation told the true K.
+        Covariance NMSE by K and by SNR, localisation, its errors, alone and over the bound, and the counts of
+        sources; and figures.
     """
-    errors: dict[str, list[Tensor]] = defaultdict(list)
-    counts: list[Tensor] = []
-    levels: list[Tensor] = []
-    located: dict[str, list[Located]] = defaultdict(list)
-    truths: list[Tensor] = []
-    search, estimators = Search(task), Estimators(task, task.field_of_view.limits())
-    left, seconds = scenes, 0.0
-    for batch in batches:
-        started = time.perf_counter()
-        output, prepared = predict(batch)
-        # On a GPU this waits for all that was asked of it.
-        counts.append(prepared["num_sources"].cpu())
-        seconds += time.perf_counter() - started
-        for name, values in task.metrics(output, prepared).items():
-            errors[name].append(values.cpu())
-        levels.append(prepared["snr_db"].cpu())
-        if left > 0:
-            some, said = _first(prepared, left), _first(output, left)
-            for locate in (search.locate, estimators.locate):
-                for name, found in locate(said, some).items():
-                    located[name].append(found)
-            truths.append(true_points(some).cpu())
-            left -= len(truths[-1])
-    num_sources = torch.cat(counts)
-    joined = {name: torch.cat(errors[name]) for name in NMSE_ROWS}
-    snr = torch.cat(levels)
+    example = _Example(predict)
+    found = compare(task, example.watch(batches), predict, scenes)
+    total, snr = len(found.all_counts), found.all_snr_db
     by_snr = {f"{low:g} dB..": (snr >= low) & (snr < low + SNR_STEP) for low in _steps(snr)}
-    by_k = {f"K = {k}": num_sources == k for k in sorted(set(num_sources.tolist()))}
+    by_k = {f"K = {k}": found.all_counts == k for k in sorted(set(found.all_counts.tolist()))}
     tables = {
-        f"covariance NMSE by K, {len(num_sources)} scenes": _error_rows(joined, by_k),
-        f"covariance NMSE by SNR, steps of {SNR_STEP:g} dB": _error_rows(joined, by_snr),
+        f"covariance NMSE by K, {total} scenes": _error_rows(found.errors, by_k),
+        f"covariance NMSE by SNR, steps of {SNR_STEP:g} dB": _error_rows(found.errors, by_snr),
     }
-    truth = torch.cat(truths)
-    scores = {name: _score(parts, truth, num_sources) for name, parts in located.items()}
-    each = {name: _milliseconds(parts) for name, parts in located.items()}
-    return tables | _localisation(task, scores, each, 1e3 * seconds / len(num_sources))
+    return Findings(tables | _localisation(task, found), figures.of([found], example.scene(task), SNR_STEP))
 
 
-def _localisation(
-    task: Evaluated, scores: dict[str, Score], each: dict[str, float], before: float
-) -> dict[str, Rows]:
-    """What was found, and how near; milliseconds a scene of each estimator and of what comes before it."""
-    scenes = len(next(iter(scores.values())).truths)
+def evaluate_cells(
+    task: Measured, cells: Mapping[str, Iterable[Batch]], predict: Predict, scenes: int
+) -> Findings:
+    """Measure estimators cell by cell: a row an estimator, a column a cell.
+
+    Args:
+        task: the task.
+        cells: batches by title, each of one SNR and one K.
+        predict: a batch to the network's output and the prepared batch.
+        scenes: how many of each cell.
+    """
+    example = _Example(predict)
+    found = {
+        title: compare(task, example.watch(batches), predict, scenes) for title, batches in cells.items()
+    }
+    columns: dict[str, Callable[[Comparison, str], Any]] = {
+        f"success: all sources within {SUCCESS_DEG:g} deg": lambda at, name: at.scores[name].found()[
+            "success"
+        ],
+        f"F1 at {GATE_DEG:g} deg": lambda at, name: at.scores[name].f1,
+        "RMSE of az over hits [deg]": lambda at, name: at.scores[name].errors()["az"],
+        "RMSE of el over hits [deg]": lambda at, name: at.scores[name].errors()["el"],
+        "RMSE of range over hits [m]": lambda at, name: at.scores[name].errors()["range"],
+        **{
+            f"error of {short} over the bound, successes only": _ratio(long) for short, long in RATIOS.items()
+        },
+        "ms a scene, with all that it needs": lambda at, name: at.milliseconds[name],
+    }
+    names = list(next(iter(found.values())).scores)
+    tables = {
+        f"{title}; {scenes} scenes a cell": [
+            {"estimator": name, **{cell: value(at, name) for cell, at in found.items()}} for name in names
+        ]
+        for title, value in columns.items()
+    }
+    bound = {cell: _median_bound(at) for cell, at in found.items()}
+    tables["median Cramer-Rao bound: az, el [deg], range [m]"] = [
+        {"bound of": name, **{cell: values[name] for cell, values in bound.items()}}
+        for name in ("az", "el", "range")
+    ]
+    others = [name for name in names if name.startswith("control")] + [MAXIMUM_LIKELIHOOD, EXCHANGED]
+    tables["F1 of the hybrid less that of others: mean, and 95 % by a paired bootstrap over scenes"] = [
+        {
+            "less": name,
+            **{cell: _advantage(at.scores[HYBRID], at.scores[name]) for cell, at in found.items()},
+        }
+        for name in others
+    ]
+    return Findings(tables, figures.of(list(found.values()), example.scene(task), SNR_STEP))
+
+
+def cell_values(values: Mapping[str, float], max_sources: int) -> dict[str, Any]:
+    """What the simulator draws a cell with.
+
+    Args:
+        values: by `snr` (dB) and `k`.
+        max_sources: the largest K that the network tells.
+
+    Returns:
+        Values by path within the simulator's configuration.
+
+    Raises:
+        InputError: if a name is another one, or K no number of sources that the network tells.
+    """
+    for name, value in values.items():
+        if name not in CELL_VALUES:
+            raise InputError("--cells", name, f"it must be one of {', '.join(CELL_VALUES)}", "correct it")
+        if name == "k" and (not 1 <= value <= max_sources or value != int(value)):
+            rule = f"it must be a whole number from 1 to task.max_sources = {max_sources}"
+            raise InputError("--cells k", value, rule, "correct it, or train with a larger task.max_sources")
+    return {
+        CELL_VALUES[name]: [int(value)] * 2 if name == "k" else [value] * 2 for name, value in values.items()
+    }
+
+
+class _Example:
+    """Keeps the first scene that comes by, to be shown."""
+
+    def __init__(self, predict: Predict) -> None:
+        self._predict = predict
+        self._batch: Batch | None = None
+
+    def watch(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        for batch in batches:
+            most = int(batch["num_sources"].argmax())
+            # Of several cells the last one: it has the most sources, at the best SNR.
+            self._batch = {name: values[most : most + 1] for name, values in batch.items()}
+            yield batch
+
+    def scene(self, task: Measured) -> figures.Scene:
+        assert self._batch is not None
+        output, prepared = self._predict(self._batch)
+        return figures.scene(task, output, prepared)
+
+
+def _localisation(task: Measured, found: Comparison) -> dict[str, Rows]:
+    """What was found, how near, and how often the right number of sources."""
     title = (
-        f"localisation told the true K, {scenes} scenes; success: all within {SUCCESS_DEG:g} deg; "
-        f"hits: within {GATE_DEG:g} deg; OSPA [m]; ms a scene, without {before:.2g} for ridge and network, "
-        "which all but maximum likelihood need"
+        f"localisation, {len(found.snr_db)} scenes, told the true K but where said; success: all within "
+        f"{SUCCESS_DEG:g} deg; hits: within {GATE_DEG:g} deg; OSPA [m]; ms a scene with all that it needs"
     )
     if task.source_model == "static":
         title += "; coherent sources: R has rank 1, and MUSIC cannot part them, given R_true neither"
+    counted = [name for name in found.scores if ": K by" in name]
+    most = int(found.all_counts.max())
     return {
-        title: [{"estimator": name, **of.found(), "ms": each[name]} for name, of in scores.items()],
+        title: [
+            {"estimator": name, **of.found(), "ms": found.milliseconds[name]}
+            for name, of in found.scores.items()
+        ],
         "errors of the hits: RMSE of az, el [deg] and range [m], medians ~": [
-            {"estimator": name, **of.errors(), "recall": of.recall} for name, of in scores.items()
+            {"estimator": name, **of.errors(), "recall": of.recall} for name, of in found.scores.items()
+        ]
+        + [{"estimator": "Cramer-Rao bound, median", **_bound_row(found)}],
+        "errors of the successes, each over the Cramer-Rao bound of its source: root mean square": [
+            {
+                "estimator": name,
+                **{short: _ratio(long)(found, name) for short, long in RATIOS.items()},
+                "success": float(of.success.mean()),
+            }
+            for name, of in found.scores.items()
+        ],
+        "scenes by the number of sources, true (rows) and said (columns)": [
+            {
+                "": f"{name}, K = {k}",
+                **{str(said): int(number) for said, number in enumerate(row) if said},
+            }
+            for name in counted
+            for k, row in enumerate(found.scores[name].confusion(most + 1))
+            if 0 < k <= most
         ],
     }
 
 
-class Search:
-    """Near-field MUSIC on every covariance that is compared, with one fixed search grid."""
-
-    def __init__(self, task: Evaluated) -> None:
-        w, v, u = task.grid.shape
-        limits = task.field_of_view.limits()
-        shape = (w, SEARCH_REFINEMENT * v, SEARCH_REFINEMENT * u)
-        self._task = task
-        self._grid = build_grid(task.geometry, shape, limits)
-        self._region = Region.within(task.geometry, limits)
-
-    def locate(self, output: Batch, batch: Batch) -> dict[str, Located]:
-        """Estimates by name of the covariance, for the scenes of a prepared batch."""
-        task = self._task
-        sample = sample_covariance(batch["snapshots"], batch["diagonal"])
-        predicted = predicted_covariance(prediction(output), task.grid)
-        untrained = predicted_covariance(identity(len(predicted), task.grid), task.grid)
-        candidates = {
-            "MUSIC: floor, R_pred = I": blend(untrained, sample, task.beta),
-            "MUSIC: R_samp (ridge)": sample,
-            "MUSIC: network R_pred": predicted,
-            "MUSIC: network R_blend": blend(predicted, sample, task.beta),
-            "MUSIC: ORACLE R_true": batch["factor"] @ batch["factor"].mH,
-        }
-        counts = batch["num_sources"]
-        return {name: timed(partial(self.music, matrix, counts)) for name, matrix in candidates.items()}
-
-    def music(self, covariance: Tensor, num_sources: Tensor) -> Estimates:
-        """Sources of covariances, [B, N, N], told how many there are."""
-        grid, region = self._grid.to(covariance.device), self._region.to(covariance.device)
-        return music(covariance, num_sources, grid, region.geometry, region.low, region.high)
+def _bound_row(found: Comparison) -> dict[str, float]:
+    nothing = dict.fromkeys(["~angle", "~range", "recall"], math.nan)
+    return {**_median_bound(found), **nothing}
 
 
-def _first(batch: Batch, count: int) -> Batch:
-    return {name: values[:count] for name, values in batch.items()}
+def _median_bound(found: Comparison) -> dict[str, float]:
+    """Over all sources: degrees and metres."""
+    bound = found.bound
+    return {
+        "az": math.degrees(bound.azimuth.nanmedian().item()),
+        "el": math.degrees(bound.elevation.nanmedian().item()),
+        "range": bound.range.nanmedian().item(),
+    }
 
 
-def _milliseconds(parts: list[Located]) -> float:
-    return 1e3 * sum(part.seconds for part in parts) / sum(len(part.estimates.found) for part in parts)
+def _ratio(name: str) -> Callable[[Comparison, str], float]:
+    return lambda found, estimator: found.scores[estimator].bound_ratios(found.bound)[name]
 
 
-def _score(parts: list[Located], truth: Tensor, num_sources: Tensor) -> Score:
-    found = [part.estimates for part in parts]
-    # Batches differ in their largest K: pad to the widest before they are joined.
-    most = max(part.points.shape[1] for part in found)
-    pad = torch.nn.functional.pad
-    joined = Estimates(
-        torch.cat([pad(part.points, (0, 0, 0, most - part.points.shape[1])) for part in found]),
-        torch.cat([pad(part.found, (0, most - part.found.shape[1])) for part in found]),
-    )
-    return score(joined, truth, num_sources)
+def _advantage(first: Score, second: Score) -> str:
+    mean, low, high = f1_advantage(first, second, np.random.default_rng(0))
+    return f"{mean:+.3f} ({low:+.3f} {high:+.3f})"
 
 
 def _steps(snr: Tensor) -> list[float]:
@@ -184,8 +229,8 @@ def _steps(snr: Tensor) -> list[float]:
     return sorted({math.floor(value / SNR_STEP) * SNR_STEP for value in snr.tolist()})
 
 
-def _error_rows(errors: dict[str, Tensor], groups: dict[str, Tensor]) -> Rows:
-    """Means over all scenes, [B] each, and over those of each group, a mask [B]."""
+def _error_rows(errors: Mapping[str, Tensor], groups: Mapping[str, Tensor]) -> Rows:
+    """Means over all scenes, [A] each, and over those of each group, a mask [A]."""
     return [
         {
             "covariance": title,

@@ -14,7 +14,9 @@ from ristune.nearfield.codes import PER_SAMPLE, PHASES, code_values
 from ristune.nearfield.covariance import (
     Limits,
     beamspace,
+    best_constant,
     build_grid,
+    constant_error,
     identity,
     nmse,
 )
@@ -163,7 +165,8 @@ class NearFieldTask:
             self._codes = torch.from_numpy(code_values(codebooks))
             self._unit_modulus = "gain" not in codebooks
         count = min(CONSTANT_SCENES, dataset.rows("train"))
-        self._constant = self._best_constant(dataset.split("train", columns=LABELS, limit=count))
+        labels = dataset.split("train", columns=LABELS, limit=count)
+        self._constant = best_constant(self._factor(labels))
 
     def prepare(self, batch: Batch) -> Batch:
         """The sample covariance, its beamspace map and the factor of the true covariance, in FP32.
@@ -208,7 +211,7 @@ class NearFieldTask:
             "nmse_blend": nmse(of, self.beta),
             "nmse_samp": nmse(of, 0.0),
             "nmse_floor": nmse(floor, 1.0),
-            "nmse_constant": self._constant_error(batch["factor"], of.true_true),
+            "nmse_constant": constant_error(self._constant, batch["factor"], of.true_true),
             "jittered": batch["jittered"].float(),
             "count_right": (output["count"].argmax(1) + 1 == batch["num_sources"]).float(),
         }
@@ -226,9 +229,22 @@ class NearFieldTask:
 
     def evaluate(
         self, batches: Iterable[Batch], predict: Callable[[Batch], tuple[Batch, Batch]], scenes: int
-    ) -> dict[str, list[dict[str, Any]]]:
-        """Tables of a test split; see `ristune.nearfield.evaluation`."""
+    ) -> evaluation.Findings:
+        """Tables and figures of a test split; see `ristune.nearfield.evaluation`."""
         return evaluation.evaluate(self, batches, predict, scenes)
+
+    def cell_values(self, values: Mapping[str, float]) -> dict[str, Any]:
+        """The simulator's values, by path, for scenes of one SNR (`snr`, dB) and number of sources (`k`)."""
+        return evaluation.cell_values(values, self.max_sources)
+
+    def evaluate_cells(
+        self,
+        cells: Mapping[str, Iterable[Batch]],
+        predict: Callable[[Batch], tuple[Batch, Batch]],
+        scenes: int,
+    ) -> evaluation.Findings:
+        """Tables and figures of scenes by cell; see `ristune.nearfield.evaluation`."""
+        return evaluation.evaluate_cells(self, cells, predict, scenes)
 
     def check_sample(self, batch: Batch) -> list[str]:
         """What is wrong with rows as they are stored, on the CPU; see `ristune.nearfield.checking`."""
@@ -275,17 +291,6 @@ class NearFieldTask:
                     f"it must hold the sources of {dataset.uri}, which lie in [{low}, {high}]",
                     "widen it, or give another data.uri to simulate a dataset for it",
                 )
-
-    def _best_constant(self, labels: Mapping[str, Tensor]) -> Tensor:
-        """The matrix of least mean NMSE: the mean of R weighted by 1 / ||R||^2, [N, N]."""
-        factor = self._factor(labels)
-        weight = 1 / (factor.mH @ factor).abs().square().sum(dim=(1, 2))
-        flat = (factor * weight.sqrt()[:, None, None]).transpose(0, 1).flatten(1)
-        return (flat @ flat.mH) / weight.sum()
-
-    def _constant_error(self, factor: Tensor, true_true: Tensor) -> Tensor:
-        cross = (factor.conj() * (self._constant @ factor)).real.sum(dim=(1, 2))
-        return (self._constant.abs().square().sum() - 2 * cross + true_true) / true_true
 
     def _to(self, device: torch.device) -> None:
         if self._codes.device != device:

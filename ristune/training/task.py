@@ -1,6 +1,6 @@
 """The seam: what a user's own task offers, and what the trainer needs of its data."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -98,6 +98,40 @@ class DrawsSamples(Protocol):
         Args:
             sample: one row, all columns of the dataset, as stored, on the CPU, without a leading dimension.
             axes: matplotlib's `Axes` to draw on, empty, about 5 by 4 inches.
+        """
+        ...
+
+
+@runtime_checkable
+class EvaluatesCells(Protocol):
+    """Optional hook of a task: it is measured cell by cell (`python -m ristune.evaluate --cells`)."""
+
+    def cell_values(self, values: Mapping[str, float]) -> Mapping[str, Any]:
+        """What the simulator draws a cell with.
+
+        Args:
+            values: of the cell, by names of the task's own choice.
+
+        Returns:
+            Values by path within the simulator's configuration.
+
+        Raises:
+            InputError: if the task knows no such name, or the value is not one.
+        """
+        ...
+
+    def evaluate_cells(
+        self,
+        cells: Mapping[str, Iterable[Batch]],
+        predict: Callable[[Batch], tuple[Output, Batch]],
+        scenes: int,
+    ) -> Any:
+        """Tables, or an object with `tables` and `figures`, as of `evaluate`.
+
+        Args:
+            cells: batches by title.
+            predict: a batch to the network's output and the prepared batch.
+            scenes: samples of each cell.
         """
         ...
 

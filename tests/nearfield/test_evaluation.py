@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
+from ristune.errors import InputError
 from ristune.nearfield.estimators import Estimators
-from ristune.nearfield.evaluation import Search
+from ristune.nearfield.measuring import Search
 from ristune.training.forward import forward
 from tests.nearfield.conftest import VIEW, Drawn, make_task, scene_sampler, simulator
 
@@ -16,12 +18,12 @@ def tables_of(drawn, scenes=20):
             return forward(task, batch, "fp32", torch.device("cpu"))
 
     halves = [{k: v[part] for k, v in drawn.batch.items()} for part in (slice(0, 40), slice(40, 64))]
-    return task.evaluate(halves, predict, scenes), task, predict
+    return task.evaluate(halves, predict, scenes).tables, task, predict
 
 
 def test_floor_constant_sample_and_oracle_stand_beside_the_network(drawn):
     tables, task, predict = tables_of(drawn)
-    by_k, by_snr, located, errors = tables.values()
+    by_k, by_snr, located, errors, ratios, counts = tables.values()
     assert [row["covariance"] for row in by_k] == [
         "floor: R_pred = I",
         "best constant",
@@ -39,11 +41,18 @@ def test_floor_constant_sample_and_oracle_stand_beside_the_network(drawn):
         "control: untrained network",
         "control: matched filter",
         "control: minimum variance",
+        "sparse Bayesian learning",
         "maximum likelihood",
+        "maximum likelihood, exchanged",
+        "hybrid: K by the network",
+        "maximum likelihood: K by BIC",
     ]
     assert all(row["ms"] > 0 for row in located)
-    assert [row["estimator"] for row in errors] == [row["estimator"] for row in located]
-    assert "told the true K, 20 scenes" in list(tables)[2]
+    names = [row["estimator"] for row in located]
+    assert [row["estimator"] for row in ratios] == names
+    assert [row["estimator"] for row in errors] == [*names, "Cramer-Rao bound, median"]
+    assert "20 scenes, told the true K" in list(tables)[2]
+    assert sum(sum(value for name, value in row.items() if name) for row in counts) == 2 * 20
     output, prepared = predict(drawn.batch)
     metrics = task.metrics(output, prepared)
     means = {row["covariance"]: row["all"] for row in by_k}
@@ -74,6 +83,8 @@ def test_nothing_but_the_oracle_is_told_the_truth(drawn):
     elsewhere = {**prepared, "factor": prepared["factor"].roll(1, 0)}
     for name in ("azimuth", "elevation", "range", "power", "phase", "snr_db", "kappa"):
         elsewhere[name] = prepared[name].roll(1, 0)
+    # Where it is not told, K is a label as well.
+    counted = {**elsewhere, "num_sources": prepared["num_sources"].roll(1, 0)}
     moved = set()
     for located_by in (Search(task), Estimators(task, VIEW.limits())):
         told, others = located_by.locate(output, prepared), located_by.locate(output, elsewhere)
@@ -83,3 +94,69 @@ def test_nothing_but_the_oracle_is_told_the_truth(drawn):
             if not torch.equal(told[name].estimates.points, others[name].estimates.points)
         }
     assert moved == {"MUSIC: ORACLE R_true"}
+    estimators = Estimators(task, VIEW.limits())
+    told, others = estimators.locate(output, prepared), estimators.locate(output, counted)
+    for name in ("hybrid: K by the network", "maximum likelihood: K by BIC"):
+        assert torch.equal(told[name].estimates.points, others[name].estimates.points)
+
+
+def cells_of(task, predict, **cells):
+    return task.evaluate_cells({name: [drawn.batch] for name, drawn in cells.items()}, predict, 24)
+
+
+def test_cells_are_columns_and_the_hybrid_is_compared_with_each(drawn):
+    _, task, predict = tables_of(drawn)
+    easy = Drawn(simulator(scene_sampler(num_sources=[1, 1]), snr_db=(20, 20)), rows=24)
+    hard = Drawn(simulator(scene_sampler(num_sources=[3, 3]), snr_db=(0, 0)), rows=24)
+    tables = cells_of(task, predict, easy=easy, hard=hard).tables
+    success = next(rows for title, rows in tables.items() if title.startswith("success"))
+    by_name = {row["estimator"]: row for row in success}
+    assert by_name["maximum likelihood"]["easy"] == 1 and by_name["maximum likelihood"]["hard"] < 0.5
+    bound = next(rows for title, rows in tables.items() if title.startswith("median Cramer-Rao"))
+    assert all(row["easy"] < row["hard"] for row in bound)
+    less = next(rows for title, rows in tables.items() if title.startswith("F1 of the hybrid less"))
+    assert [row["less"] for row in less] == [
+        "control: untrained network",
+        "control: matched filter",
+        "control: minimum variance",
+        "maximum likelihood",
+        "maximum likelihood, exchanged",
+    ]
+    assert all(len(row["hard"].split()) == 3 for row in less)
+
+
+def test_figures_have_marks_and_axes_with_units(drawn):
+    from matplotlib.figure import Figure
+
+    _, task, predict = tables_of(drawn)
+    figures = task.evaluate([drawn.batch], predict, 32).figures
+    assert list(figures) == [
+        "RMSE of azimuth against SNR",
+        "RMSE of elevation against SNR",
+        "RMSE of range against SNR",
+        "recall against separation",
+        "one scene: predicted power, truth and estimates",
+    ]
+    for title, draw in figures.items():
+        axes = Figure().add_subplot()
+        draw(axes)
+        assert axes.get_xlabel() and axes.get_ylabel() and axes.get_legend() is not None
+        if "RMSE" in title:
+            lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+            assert np.isfinite(lines["Cramer-Rao bound, root mean square"]).all()
+            assert np.isfinite(lines["maximum likelihood"]).any()
+        elif "recall" in title:
+            assert any(np.isfinite(line.get_ydata()).any() for line in axes.lines)
+        else:
+            truth, *found = axes.collections
+            assert len(truth.get_offsets()) == len(found[0].get_offsets()) == 5
+
+
+def test_values_of_a_cell_are_those_of_the_simulator_and_others_are_refused(task):
+    assert task.cell_values({"snr": 10.0, "k": 3.0}) == {
+        "channel.snr_db": [10.0, 10.0],
+        "scene.num_sources": [3, 3],
+    }
+    for values, message in (({"kappa": 1.0}, "got 'kappa'; it must be one of snr, k"), ({"k": 1.5}, "1.5")):
+        with pytest.raises(InputError, match=message):
+            task.cell_values(values)

@@ -1,11 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from ristune.nearfield.bound import Bound
 from ristune.nearfield.geometry import cosines
-from ristune.nearfield.metrics import score
+from ristune.nearfield.metrics import f1_advantage, score
 from ristune.nearfield.music import Estimates
 
 
@@ -128,3 +129,21 @@ def test_scenes_without_success_do_not_count_for_the_bound():
     ones = torch.ones(1, 1, dtype=torch.float64)
     assert result.hit.tolist() == [1]
     assert all(math.isnan(v) for v in result.bound_ratios(Bound(ones, ones, ones, ones, ones)).values())
+
+
+def test_the_advantage_in_f1_is_paired_and_its_interval_holds_it():
+    rng = np.random.default_rng(0)
+    truth, counts = torch.tensor([[[0.1, 0.1, 0.2]]]).expand(400, -1, -1), torch.ones(400, dtype=torch.int32)
+    far = truth + torch.tensor([0.4, 0.0, 0.0])
+    found = torch.ones(400, 1, dtype=torch.bool)
+
+    def hitting(share):
+        good = torch.arange(400) < share * 400
+        return score(Estimates(torch.where(good[:, None, None], truth, far), found), truth, counts)
+
+    more, less = hitting(0.6), hitting(0.55)
+    mean, low, high = f1_advantage(more, less, rng)
+    assert mean == pytest.approx(0.05) and low < 0.05 < high
+    # Both fail in the same scenes: 0.05 +- 1.96 sqrt(0.05 * 0.95 / 400), far less than unpaired.
+    assert low == pytest.approx(0.05 - 0.0214, abs=0.005) and high == pytest.approx(0.05 + 0.0214, abs=0.005)
+    assert f1_advantage(more, more, rng) == (0, 0, 0)
