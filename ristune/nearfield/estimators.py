@@ -98,21 +98,32 @@ class Estimators:
         data, counts = self._task.observation(batch), batch["num_sources"]
         search, region = self._search.to(counts.device), self._region.to(counts.device)
         starts: dict[str, Callable[[], Tensor]] = {
-            HYBRID: lambda: prediction(output).gamma,
             "control: untrained network": lambda: self._untrained_map(batch),
             "control: matched filter": lambda: batch["sample_map"],
             "control: minimum variance": lambda: minimum_variance(batch["snapshots"], self._task.grid),
         }
-        found = {name: timed(partial(self._refined, power, data, counts)) for name, power in starts.items()}
+        found = {HYBRID: timed(lambda: self.hybrid(output, data, counts))}
+        for name, power in starts.items():
+            found[name] = timed(partial(self._refined, power, data, counts))
         found["sparse Bayesian learning"] = timed(
             lambda: self._from_peaks(pick_peaks(grid_powers(data, search), counts, search), data, counts)
         )
         for name, passes in ((MAXIMUM_LIKELIHOOD, 0), (EXCHANGED, PASSES)):
             told = partial(maximum_likelihood, data, counts, search, region, passes)
             found[name] = timed(told)
-        found[HYBRID_COUNTED] = timed(lambda: self._counted_by_network(output, data))
+        found[HYBRID_COUNTED] = timed(lambda: self.hybrid(output, data, output["count"].argmax(1) + 1))
         found[ML_COUNTED] = timed(lambda: self._counted_by_likelihood(data, search, region))
         return found
+
+    def hybrid(self, output: Batch, data: Observation, counts: Tensor) -> Estimates:
+        """The highest peaks of the network's map, refined by the likelihood.
+
+        Args:
+            output: of the network.
+            data: B scenes.
+            counts: how many are looked for, [B].
+        """
+        return self._refined(lambda: prediction(output).gamma, data, counts)
 
     def _refined(self, power: Callable[[], Tensor], data: Observation, counts: Tensor) -> Estimates:
         """The highest peaks of a map over the task's grid, [B, G], refined by the likelihood."""
@@ -128,10 +139,6 @@ class Estimators:
     def _untrained_map(self, batch: Batch) -> Tensor:
         with torch.no_grad():
             return prediction(self._untrained.to(batch["y"].device)(batch)).gamma
-
-    def _counted_by_network(self, output: Batch, data: Observation) -> Estimates:
-        counts = output["count"].argmax(1) + 1
-        return self._refined(lambda: prediction(output).gamma, data, counts)
 
     def _counted_by_likelihood(self, data: Observation, search: Grid, region: Region) -> Estimates:
         """K by the Bayesian information criterion, up to one more than the network tells."""

@@ -26,6 +26,7 @@ from ristune.nearfield.loss import check_weights, loss_terms, moments_of, predic
 from ristune.nearfield.network import BeamspaceNetwork
 from ristune.nearfield.recovery import SampleOptions, recover
 from ristune.nearfield.scene import covariance_factor
+from ristune.nearfield.terms import misplaced
 
 Batch = dict[str, Tensor]
 LABELS = ("azimuth", "elevation", "range", "power", "phase")
@@ -199,12 +200,12 @@ class NearFieldTask:
         return ideal.scenes(batch, self.prepare(batch), self.grid, self.max_sources, len(self.network.stages))
 
     def metrics(self, output: Batch, batch: Batch) -> dict[str, Tensor]:
-        """NMSE of R_pred and R_blend, and of R_samp, R = I and the best constant beside them; [B] each.
+        """Covariance errors of the network, and of R_samp, R = I and the best constant beside them; [B] each.
 
-        `jittered` is 1 where ridge recovery has a Cholesky factor only with jitter, `count_right` where the
-        network says the right K.
+        `misplaced` is a loss term; `jittered` is 1 where ridge recovery has a Cholesky factor only with jitter.
         """
-        of = moments_of(prediction(output), self.grid, batch)
+        predicted = prediction(output)
+        of = moments_of(predicted, self.grid, batch)
         floor = moments_of(identity(len(batch["factor"]), self.grid), self.grid, batch)
         return {
             "nmse_pred": nmse(of, 1.0),
@@ -212,6 +213,7 @@ class NearFieldTask:
             "nmse_samp": nmse(of, 0.0),
             "nmse_floor": nmse(floor, 1.0),
             "nmse_constant": constant_error(self._constant, batch["factor"], of.true_true),
+            "misplaced": misplaced(predicted, self.grid, batch["factor"]),
             "jittered": batch["jittered"].float(),
             "count_right": (output["count"].argmax(1) + 1 == batch["num_sources"]).float(),
         }

@@ -7,6 +7,7 @@ from ristune.errors import InputError
 from ristune.nearfield.covariance import Prediction, moments, nmse
 from ristune.nearfield.loss import moments_of, prediction
 from ristune.nearfield.task import FieldOfView
+from ristune.nearfield.terms import misplaced
 from ristune.training.forward import forward
 from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, scene_sampler, simulator
 
@@ -191,8 +192,9 @@ def test_it_overfits_a_few_scenes(drawn):
     )
     task.attach(drawn)
     optimizer = torch.optim.AdamW(task.network.parameters(), lr=3e-3)
-    for _ in range(160):
-        output, batch = forward(task, drawn.batch, "fp32", CPU)
+    few = {name: column[:32] for name, column in drawn.batch.items()}
+    for _ in range(120):
+        output, batch = forward(task, few, "fp32", CPU)
         loss = sum(task.loss(output, batch).values())
         optimizer.zero_grad()
         loss.backward()
@@ -210,3 +212,10 @@ def test_sources_are_unordered_no_term_or_metric_knows_their_order(task, drawn):
     for of in (task.loss, task.metrics):
         wanted, found = of(output, batch), of(output, other)
         assert all(torch.allclose(wanted[k], found[k], rtol=1e-4, atol=1e-6) for k in wanted)
+
+
+def test_misplaced_power_is_measured_on_the_answer_of_the_last_stage(task, drawn):
+    output, batch = forward(task, drawn.batch, "fp32", CPU)
+    wanted = misplaced(prediction(output), task.grid, batch["factor"])
+    assert torch.equal(task.metrics(output, batch)["misplaced"], wanted)
+    assert not torch.allclose(misplaced(prediction(output, 0), task.grid, batch["factor"]), wanted)
