@@ -202,7 +202,7 @@ class NearFieldTask:
     def metrics(self, output: Batch, batch: Batch) -> dict[str, Tensor]:
         """Covariance errors of the network, and of R_samp, R = I and the best constant beside them; [B] each.
 
-        `misplaced` is a loss term; `jittered` is 1 where ridge recovery has a Cholesky factor only with jitter.
+        `misplaced` is a loss term; `jittered` is 1 where ridge recovery has a factor only with jitter.
         """
         predicted = prediction(output)
         of = moments_of(predicted, self.grid, batch)
