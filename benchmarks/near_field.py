@@ -4,7 +4,7 @@ The floor is the least NMSE of `R_pred = sum_g gamma_g a_g a_g^H + floor I` over
 scene by scene from the true covariance by iteration, and so a little above what no network can be below. The
 oracle is near-field MUSIC with refinement on R_true, told K: what the estimator itself loses.
 
-python benchmarks/near_field.py [--scenes 256] [PATH=VALUE ...]
+python -m benchmarks.near_field [--scenes 256] [PATH=VALUE ...]
 """
 
 import argparse
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ristune.config import compose
 from ristune.data.opening import measured_stream, open_configured
-from ristune.nearfield.covariance import Grid, Moments, Prediction, moments, nmse
-from ristune.nearfield.evaluation import Search
+from ristune.nearfield.covariance import Grid, Prediction, nmse
 from ristune.nearfield.geometry import cosines
+from ristune.nearfield.loss import moments_of
+from ristune.nearfield.measuring import Search
 from ristune.nearfield.metrics import score
 from ristune.nearfield.task import NearFieldTask
 from ristune.trial import build_task
@@ -75,8 +76,7 @@ def main() -> None:
     batch = task.prepare(next(stream.epoch(0)))
     counts = batch["num_sources"]
     prediction = best_map(task.grid, batch["factor"])
-    of: Moments = moments(prediction, task.grid, batch["factor"], batch["snapshots"], batch["sample_map"])
-    errors = nmse(of, 1.0)
+    errors = nmse(moments_of(prediction, task.grid, batch), 1.0)
     covariance, truth = independent_truth(batch, task)
     located = Search(task).music(covariance, counts)
     print(f"{len(counts)} validation scenes of {config.data.uri}, grid {task.grid.shape}")

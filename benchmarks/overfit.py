@@ -1,15 +1,16 @@
 """Can the network learn at all: overfit a few scenes, and print the floor of its own grid beside it.
 
-python benchmarks/overfit.py [--scenes 512] [--epochs 60] [PATH=VALUE ...]
+python -m benchmarks.overfit [--scenes 512] [--epochs 60] [PATH=VALUE ...]
 """
 
 import argparse
 
 import torch
-from near_field import best_map
 
+from benchmarks.near_field import best_map
 from ristune.config import compose
-from ristune.nearfield.covariance import moments, nmse
+from ristune.nearfield.covariance import nmse
+from ristune.nearfield.loss import moments_of
 from ristune.nearfield.task import NearFieldTask
 from ristune.trial import prepare
 
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="PATH=VALUE")
     arguments = parser.parse_intermixed_args()
     limits = [f"data.train_limit={arguments.scenes}", f"training.epochs={arguments.epochs}"]
-    trial = prepare(compose([*limits, "data.val_limit=256", *arguments.overrides]))
+    trial = prepare(compose([*limits, "data.val_limit=256", *arguments.overrides]), print)
     seconds = 0.0
     for record in trial.run():
         seconds += record.seconds
@@ -38,14 +39,8 @@ def main() -> None:
     floors = []
     for batch in trial.train.epoch(0):
         prepared = task.prepare(batch)
-        of = moments(
-            best_map(task.grid, prepared["factor"]),
-            task.grid,
-            prepared["factor"],
-            prepared["snapshots"],
-            prepared["sample_map"],
-        )
-        floors.append(nmse(of, 1.0))
+        best = best_map(task.grid, prepared["factor"])
+        floors.append(nmse(moments_of(best, task.grid, prepared), 1.0))
     print(f"floor of the {task.grid.shape} grid on the same scenes: {torch.cat(floors).mean().item():.4f}")
 
 

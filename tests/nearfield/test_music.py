@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from ristune.nearfield.covariance import build_grid
-from ristune.nearfield.evaluation import Search
 from ristune.nearfield.geometry import cosines
+from ristune.nearfield.measuring import Search
 from ristune.nearfield.metrics import score
 from ristune.nearfield.music import Estimates, null_spectrum, pick_peaks, refine, signal_subspace
 from ristune.nearfield.scene import true_points
@@ -36,7 +36,7 @@ def independent_truth(prepared, count):
     return covariance.to(torch.complex64), cosines(azimuth, elevation, 1 / distance)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_estimates_do_not_share_their_rounding_with_the_truth(count):
     task, prepared, _ = oracle(count)
     covariance, points = independent_truth(prepared, count)
@@ -45,7 +45,7 @@ def test_estimates_do_not_share_their_rounding_with_the_truth(count):
     assert 0 < result.row()["~angle"] < 1e-4 and 0 < result.row()["~range"] < 1e-4
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_from_the_true_covariance_sources_off_the_grid_are_found(count):
     """An oracle: it is given R_true and K, and says what the estimator itself loses."""
     task, prepared, truth = oracle(count)
