@@ -28,6 +28,7 @@ from ristune.nearfield.scene import true_points
 from ristune.sweep.space import parse_space, suggest
 from ristune.training.device import resolve_device
 from ristune.training.forward import forward
+from ristune.training.record import Status
 from ristune.trial import Trial, prepare
 
 # Validation scenes of the candidate that is an F1 itself.
@@ -75,6 +76,8 @@ def _measure(config: Config, scenes: int) -> dict[str, object]:
     trial = prepare(config, lambda line: None)
     records = list(trial.run())
     last = records[-1]
+    if last.status is not Status.COMPLETE:
+        return {"failed": str(last.status), "reason": last.reason}
     own = {name: last.val[name] for name in ("nmse_pred", "misplaced", "count_right")}
     few, seconds = _timed(lambda: _hybrid_f1(trial, "val", FEW))
     return {
@@ -91,13 +94,13 @@ def _timed(function: Callable[[], float]) -> tuple[float, float]:
 
 
 def _hybrid_f1(trial: Trial, split: str, scenes: int) -> float:
-    task, config = trial.task, trial.config
+    task, config, network = trial.task, trial.config, trial.trainer.network
     device = resolve_device(config.training.device)
     estimators = Estimators(task, task.field_of_view.limits())
     hit = total = 0
     for batch in measured_stream(config.data, trial.dataset, split, 32, device, limit=scenes).epoch(0):
         with torch.no_grad():
-            output, prepared = forward(task, batch, "fp32", device)
+            output, prepared = forward(task, batch, "fp32", device, network)
         counts = prepared["num_sources"]
         found = estimators.hybrid(output, task.observation(prepared), counts)
         of = score(found, true_points(prepared), counts)
@@ -106,8 +109,11 @@ def _hybrid_f1(trial: Trial, split: str, scenes: int) -> float:
 
 
 def _print_correlations(lines: list[dict[str, object]]) -> None:
+    failed = [line for line in lines if "failed" in line]
+    lines = [line for line in lines if "failed" not in line]
     test = np.array([line["test"] for line in lines])
     better = test >= np.median(test)
+    print(f"{len(failed)} trainings did not end well and are left out")
     print(f"{len(lines)} configurations, test F1 of '{HYBRID}' {test.min():.3f} to {test.max():.3f}")
     print(f"{'candidate':28s} Spearman  Kendall, better half")
     for name in lines[0]["candidates"]:

@@ -36,7 +36,11 @@ def parse_cells(texts: Sequence[str]) -> list[dict[str, float]]:
             raise InputError("--cells", text, "it must be NAME=NUMBER,NUMBER,...", "as in snr=0,10 k=1,2")
         if name in axes:
             raise InputError("--cells", text, f"{name} must be given once", "join its values by commas")
+        if len(set(numbers)) < len(numbers):
+            raise InputError("--cells", text, "each value must be given once", "leave out the second one")
         axes[name] = numbers
+    if not axes:
+        raise InputError("--cells", " ".join(texts), "it must fix at least one value", "as in snr=0,10 k=1,2")
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
@@ -78,12 +82,14 @@ class Cell:
                 "the task must have a simulator",
                 "measure on a split of its dataset",
             )
-        self._seed = int(self._config.simulator["seed"])
         self._simulator = build(self._config.simulator)
         self._values, self._samples, self._device = values, samples, device
+        task.check_cell(self._simulator.parameters())
         for name, (_, columns) in self._simulator.tables().items():
             stored = dataset.table(name)
-            if not all(torch.equal(stored[key], torch.from_numpy(value)) for key, value in columns.items()):
+            drawn = {key: torch.from_numpy(value) for key, value in columns.items()}
+            same = stored.keys() == drawn.keys()
+            if not same or not all(torch.equal(stored[key], drawn[key]) for key in drawn):
                 raise InputError(
                     "simulator",
                     self._config.simulator["_target_"],
@@ -94,8 +100,8 @@ class Cell:
     def __iter__(self) -> Iterator[Batch]:
         """Batches, the same ones each time."""
         # Seeds take whole numbers only: the bits of each value.
-        bits = [int(np.float64(value).view(np.uint64)) for value in self._values.values()]
-        rng = np.random.default_rng([STREAM, self._seed, *bits])
+        bits = [int(np.float64(value).view(np.uint64)) for _, value in sorted(self._values.items())]
+        rng = np.random.default_rng([STREAM, self._simulator.seed, *bits])
         left = self._samples
         while left:
             rows = min(left, self._config.training.batch_size)

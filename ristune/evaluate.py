@@ -149,7 +149,7 @@ def _means(task: Task, batches: Iterable[Batch], predict: Predict) -> dict[str, 
 def render(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table of rows that share their keys."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for index, name in enumerate(rows[0]):
+    for index, name in enumerate(rows[0] if rows else ["no rows"]):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(cell_text(value) for value in row.values()))

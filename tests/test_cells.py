@@ -7,7 +7,7 @@ import torch
 
 from ristune import evaluate, simulate, train
 from ristune.cells import Cell, parse_cells, title
-from ristune.config import compose
+from ristune.config import build, compose
 from ristune.errors import InputError
 
 SMALL = ("task.grid=[4,7,11]", "task.network={width: 8, blocks: 1, stages: 2}", "tracking.mode=disabled")
@@ -43,6 +43,9 @@ class Tables:
 
 
 class Knows:
+    def check_cell(self, parameters):
+        pass
+
     def cell_values(self, values):
         return {"channel.snr_db": [values["snr"]] * 2, "scene.num_sources": [2, 2]}
 
@@ -51,8 +54,6 @@ class Knows:
 
 
 def test_samples_are_of_their_cell_and_the_same_each_time():
-    from ristune.config import build
-
     config = compose(["training.batch_size=16"])
     dataset = Tables(build(config.simulator))
     cells = [Cell(config, Knows(), {"snr": snr}, dataset, 40, torch.device("cpu")) for snr in (3.0, -3.0)]
@@ -63,12 +64,28 @@ def test_samples_are_of_their_cell_and_the_same_each_time():
     assert not torch.equal(next(iter(cells[1]))["azimuth"], batches[0]["azimuth"])
 
 
-def test_a_simulator_of_other_codes_is_refused():
-    from ristune.config import build
+def test_the_order_of_names_does_not_matter():
+    config = compose(["training.batch_size=16"])
+    dataset = Tables(build(config.simulator))
+    one, other = (
+        Cell(config, Knows(), values, dataset, 4, torch.device("cpu"))
+        for values in ({"snr": 3.0, "k": 2.0}, {"k": 2.0, "snr": 3.0})
+    )
+    assert torch.equal(next(iter(one))["y"], next(iter(other))["y"])
 
-    dataset = Tables(build(compose(["simulator.codes.bits=1"]).simulator))
+
+@pytest.mark.parametrize(
+    ("trained", "asked"),
+    [
+        (["simulator.codes.bits=1"], []),
+        (["simulator.codes.dropout=0.3"], []),
+        ([], ["simulator.codes.dropout=0.3"]),
+    ],
+)
+def test_a_simulator_of_other_codes_is_refused(trained, asked):
+    dataset = Tables(build(compose(trained).simulator))
     with pytest.raises(InputError, match="its codebooks must be those of drawn"):
-        Cell(compose([]), Knows(), {"snr": 3.0}, dataset, 4, torch.device("cpu"))
+        Cell(compose(asked), Knows(), {"snr": 3.0}, dataset, 4, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +116,9 @@ def test_a_checkpoint_is_measured_cell_by_cell_with_a_report(trained, tmp_path, 
         (["noise=1"], "it must be one of snr, k"),
         (["k=9"], "it must be a whole number from 1 to task.max_sources = 5"),
         (["snr=1", "simulator.codes.bits=2"], "its codebooks must be those of"),
+        (["snr=1", "simulator.scene.source_model=static"], "it must be that of the dataset, iid"),
+        (["simulator.channel.kappa=[3,3]"], "it must fix at least one value"),
+        (["snr=1,1"], "each value must be given once"),
     ],
 )
 def test_a_cell_that_cannot_be_is_refused(trained, capsys, cells, message):

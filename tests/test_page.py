@@ -27,6 +27,10 @@ def test_a_page_needs_nothing_else_and_shows_every_table_and_figure(tmp_path):
     assert not re.search(r"(src|href)=.(?!data:)", text), "a link leaves the page"
 
 
+def test_a_table_without_rows_says_so(tmp_path):
+    assert "<p>no rows</p>" in write(tmp_path, "title", [], {"empty": []}, {}).read_text()
+
+
 def test_what_there_is_none_of_is_a_dash():
     assert [cell_text(value) for value in (float("nan"), 0.5, 7, "x")] == ["-", "0.500", "7", "x"]
 

@@ -131,8 +131,8 @@ def unconditional_information(views: Tensor, slopes: Tensor, power: Tensor, nois
 def bounds(information: Tensor, sources: Sources) -> Bound:
     """Bounds for sources from the information of (azimuth, elevation, range), [B, 3 K, 3 K].
 
-    Raises:
-        torch.linalg.LinAlgError: where the data do not tell: the information is singular.
+    Where the data do not tell, the information is singular: the bound is NaN or infinite, or
+    torch.linalg.LinAlgError is raised.
     """
     count, number = sources.azimuth.shape
     # Scaled to a unit diagonal first: metres and radians differ by orders of magnitude.

@@ -39,20 +39,21 @@ class Grid:
         return Grid(self.shape, self.points.to(device), self.responses.to(device), self.gram.to(device))
 
 
-def build_grid(geometry: Geometry, shape: tuple[int, int, int], limits: Limits) -> Grid:
+def build_grid(geometry: Geometry, shape: tuple[int, int, int], limits: Limits, gram: bool = True) -> Grid:
     """A grid of regular axes.
 
     Args:
         geometry: the surface.
         shape: points by w, v and u.
         limits: lower and upper bound by w (1 / metre), v and u.
+        gram: whether to compute the Gram matrix; without, it has no elements.
     """
     axes = [torch.linspace(low, high, count) for count, (low, high) in zip(shape, limits, strict=True)]
     w, v, u = torch.meshgrid(*axes, indexing="ij")
     points = torch.stack([u, v, w], dim=-1).reshape(-1, 3)
     responses = steering(geometry, points)
-    gram = (responses.conj() @ responses.T).abs().square()
-    return Grid(shape, points, responses, gram)
+    atoms = responses if gram else responses[:0]
+    return Grid(shape, points, responses, (atoms.conj() @ atoms.T).abs().square())
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def sample_covariance(snapshots: Tensor, diagonal: Tensor) -> Tensor:
     """R_samp = mean_l x_l x_l^H + diag(d), [B, N, N], complex64.
 
     Args:
-        snapshots: x, [B, L, N], complex64.
+        snapshots: x, scaled, [B, L, N], complex64.
         diagonal: d, [B, N], float32.
     """
     matrix = snapshots.mT @ snapshots.conj() / snapshots.shape[1]
@@ -155,9 +156,9 @@ def moments(
         prediction: R_pred.
         grid: its grid.
         factor: F of the truth R = F F^H, [B, N, K], complex64.
-        snapshots: recovered snapshots x, [B, L, N], complex64.
+        snapshots: x of R_samp, scaled, [B, L, N], complex64.
         diagonal: d, [B, N], float32.
-        sample_map: the `beamspace` of the snapshots, [B, G].
+        sample_map: the `beamspace` of these snapshots, [B, G].
     """
     gamma, floor = prediction.gamma, prediction.floor
     n = factor.shape[1]

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ristune.errors import InputError
 from ristune.nearfield.covariance import Grid, Limits, build_grid
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.likelihood import (
@@ -35,6 +36,7 @@ HYBRID = "hybrid: network's peaks"
 HYBRID_COUNTED = "hybrid: K by the network"
 MAXIMUM_LIKELIHOOD = "maximum likelihood"
 EXCHANGED = "maximum likelihood, exchanged"
+SPARSE = "sparse Bayesian learning"
 ML_COUNTED = "maximum likelihood: K by BIC"
 # Points by 1 / range of the likelihood's search, as fine as the task's in angle; more find no more.
 RANGE_POINTS = 3
@@ -84,7 +86,7 @@ class Estimators:
     def __init__(self, task: Localises, limits: Limits) -> None:
         _, v, u = task.grid.shape
         self._task = task
-        self._search = build_grid(task.geometry, (RANGE_POINTS, v, u), limits)
+        self._search = build_grid(task.geometry, (RANGE_POINTS, v, u), limits, gram=False)
         self._region = Region.within(task.geometry, limits)
         self._untrained = task.untrained().eval()
 
@@ -94,9 +96,16 @@ class Estimators:
         Args:
             output: of the network.
             batch: prepared.
+
+        Raises:
+            InputError: if a scene has as many sources as there are antennas.
         """
         data, counts = self._task.observation(batch), batch["num_sources"]
-        search, region = self._search.to(counts.device), self._region.to(counts.device)
+        antennas = data.y.shape[2]
+        if int(counts.max()) >= antennas:
+            rule = f"there must be more antennas than sources, and there are {antennas}"
+            raise InputError("num_sources", int(counts.max()), rule, "measure on scenes of fewer sources")
+        self._search = search = self._search.to(counts.device)
         starts: dict[str, Callable[[], Tensor]] = {
             "control: untrained network": lambda: self._untrained_map(batch),
             "control: matched filter": lambda: batch["sample_map"],
@@ -105,14 +114,13 @@ class Estimators:
         found = {HYBRID: timed(lambda: self.hybrid(output, data, counts))}
         for name, power in starts.items():
             found[name] = timed(partial(self._refined, power, data, counts))
-        found["sparse Bayesian learning"] = timed(
-            lambda: self._from_peaks(pick_peaks(grid_powers(data, search), counts, search), data, counts)
+        found[SPARSE] = timed(
+            lambda: self._from_peaks(pick_peaks(grid_powers(data, search), counts, search), data)
         )
         for name, passes in ((MAXIMUM_LIKELIHOOD, 0), (EXCHANGED, PASSES)):
-            told = partial(maximum_likelihood, data, counts, search, region, passes)
-            found[name] = timed(told)
+            found[name] = timed(partial(self.likelihood, data, counts, passes))
         found[HYBRID_COUNTED] = timed(lambda: self.hybrid(output, data, output["count"].argmax(1) + 1))
-        found[ML_COUNTED] = timed(lambda: self._counted_by_likelihood(data, search, region))
+        found[ML_COUNTED] = timed(lambda: self._counted_by_likelihood(data))
         return found
 
     def hybrid(self, output: Batch, data: Observation, counts: Tensor) -> Estimates:
@@ -125,14 +133,27 @@ class Estimators:
         """
         return self._refined(lambda: prediction(output).gamma, data, counts)
 
+    def likelihood(self, data: Observation, counts: Tensor, passes: int) -> Estimates:
+        """Conditional maximum likelihood, told K.
+
+        Args:
+            data: B scenes.
+            counts: K, [B].
+            passes: times that each source is looked for anew.
+        """
+        device = counts.device
+        return maximum_likelihood(data, counts, self._search.to(device), self._region.to(device), passes)
+
     def _refined(self, power: Callable[[], Tensor], data: Observation, counts: Tensor) -> Estimates:
         """The highest peaks of a map over the task's grid, [B, G], refined by the likelihood."""
-        return self._from_peaks(pick_peaks(power(), counts, self._task.grid), data, counts)
+        return self._from_peaks(pick_peaks(power(), counts, self._task.grid), data)
 
-    def _from_peaks(self, peaks: Estimates, data: Observation, counts: Tensor) -> Estimates:
-        points, region = peaks.points.clone(), self._region.to(counts.device)
-        for count in sorted(set(counts.tolist())):
-            some = torch.nonzero(counts == count).squeeze(1)
+    def _from_peaks(self, peaks: Estimates, data: Observation) -> Estimates:
+        points, region = peaks.points.clone(), self._region.to(data.y.device)
+        # A map may have fewer peaks; what is no peak must not take part.
+        there = peaks.found.sum(1)
+        for count in sorted(set(there.tolist()) - {0}):
+            some = torch.nonzero(there == count).squeeze(1)
             points[some, :count] = refine(data.of(some), points[some, :count], region, ITERATIONS)[0]
         return Estimates(points, peaks.found)
 
@@ -140,9 +161,11 @@ class Estimators:
         with torch.no_grad():
             return prediction(self._untrained.to(batch["y"].device)(batch)).gamma
 
-    def _counted_by_likelihood(self, data: Observation, search: Grid, region: Region) -> Estimates:
+    def _counted_by_likelihood(self, data: Observation) -> Estimates:
         """K by the Bayesian information criterion, up to one more than the network tells."""
-        most = self._task.max_sources + 1
+        search, region = self._search.to(data.y.device), self._region.to(data.y.device)
+        # With as many sources as antennas nothing is left of any snapshot.
+        most = min(self._task.max_sources + 1, data.y.shape[2] - 1)
         found, costs = pursue(data, Dictionary(data, search), most, region)
         counts = count_sources(costs, data)
         points = torch.zeros(len(counts), most, 3, device=counts.device)

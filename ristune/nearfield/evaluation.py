@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ristune.errors import InputError
@@ -142,23 +143,24 @@ def cell_values(values: Mapping[str, float], max_sources: int) -> dict[str, Any]
 
 
 class _Example:
-    """Keeps the first scene that comes by, to be shown."""
+    """Keeps the scene of most sources, at the best SNR among those, to be shown."""
 
     def __init__(self, predict: Predict) -> None:
         self._predict = predict
-        self._batch: Batch | None = None
+        self._rank = (0, -math.inf)
+        self._batch: Batch = {}
 
     def watch(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         for batch in batches:
-            most = int(batch["num_sources"].argmax())
-            # Of several cells the last one: it has the most sources, at the best SNR.
-            self._batch = {name: values[most : most + 1] for name, values in batch.items()}
+            ranks = zip(batch["num_sources"].tolist(), batch["snr_db"].tolist(), strict=True)
+            for index, rank in enumerate(ranks):
+                if rank > self._rank:
+                    self._rank = rank
+                    self._batch = {name: values[index : index + 1] for name, values in batch.items()}
             yield batch
 
     def scene(self, task: Measured) -> figures.Scene:
-        assert self._batch is not None
-        output, prepared = self._predict(self._batch)
-        return figures.scene(task, output, prepared)
+        return figures.scene(task, *self._predict(self._batch))
 
 
 def _localisation(task: Measured, found: Comparison) -> dict[str, Rows]:
@@ -179,7 +181,7 @@ def _localisation(task: Measured, found: Comparison) -> dict[str, Rows]:
         "errors of the hits: RMSE of az, el [deg] and range [m], medians ~": [
             {"estimator": name, **of.errors(), "recall": of.recall} for name, of in found.scores.items()
         ]
-        + [{"estimator": "Cramer-Rao bound, median", **_bound_row(found)}],
+        + [{"estimator": _bound_name(found), **_bound_row(found)}],
         "errors of the successes, each over the Cramer-Rao bound of its source: root mean square": [
             {
                 "estimator": name,
@@ -191,13 +193,26 @@ def _localisation(task: Measured, found: Comparison) -> dict[str, Rows]:
         "scenes by the number of sources, true (rows) and said (columns)": [
             {
                 "": f"{name}, K = {k}",
-                **{str(said): int(number) for said, number in enumerate(row) if said},
+                **{_said(said, most): int(number) for said, number in enumerate(row)},
             }
             for name in counted
             for k, row in enumerate(found.scores[name].confusion(most + 1))
             if 0 < k <= most
         ],
     }
+
+
+def _said(count: int, most: int) -> str:
+    """The heading of a number of sources: all above the true ones share the last column."""
+    return f"{count}+" if count > most else str(count)
+
+
+def _bound_name(found: Comparison) -> str:
+    """With the number of sources that have none, as the snapshots do not tell where they are."""
+    shape = found.separation.shape
+    present = torch.arange(shape[1]) < found.all_counts[: shape[0], None]
+    missing = int((present & ~found.bound.range.isfinite()).sum())
+    return f"{figures.BOUND}, median" + (f"; {missing} sources have none" if missing else "")
 
 
 def _bound_row(found: Comparison) -> dict[str, float]:

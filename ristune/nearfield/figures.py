@@ -12,6 +12,7 @@ from torch import Tensor
 from ristune.nearfield.estimators import EXCHANGED, HYBRID, MAXIMUM_LIKELIHOOD, Estimators
 from ristune.nearfield.loss import prediction
 from ristune.nearfield.measuring import PREDICTED, Batch, Comparison, Measured
+from ristune.nearfield.metrics import GATE_DEG
 from ristune.nearfield.scene import true_points
 
 # Told apart by marker and dash as well as by colour.
@@ -27,6 +28,9 @@ SEPARATION_EDGES = (0.0, 10.0, 15.0, 20.0, 30.0, 45.0, 90.0)
 # Fewer sources than these tell nothing of a rate.
 FEWEST = 10
 DYNAMIC_DB = 25.0
+# More levels of SNR than these are gathered by steps.
+MOST_LEVELS = 12
+BOUND = "Cramer-Rao bound"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Scene:
 
     Attributes:
         power: gamma over v and u, the largest over 1 / range, [V, U].
-        extent: (least u, greatest u, least v, greatest v).
+        extent: (least u, greatest u, least v, greatest v) of the picture.
         truth: (u, v, w), [K, 3].
         estimates: (u, v, w) by estimator, [K', 3].
         snr_db: dB.
@@ -50,19 +54,23 @@ class Scene:
 
 def scene(task: Measured, output: Batch, prepared: Batch) -> Scene:
     """The first scene of a prepared batch, with what hybrid and maximum likelihood find in it."""
-    count = int(prepared["num_sources"][0])
-    one = {name: values[:1] for name, values in prepared.items()}
-    located = Estimators(task, task.field_of_view.limits()).locate(
-        {name: values[:1] for name, values in output.items()}, one
-    )
-    estimates = {name: located[name].estimates for name in (HYBRID, MAXIMUM_LIKELIHOOD)}
-    (low_w, _), (low_v, high_v), (low_u, high_u) = task.field_of_view.limits()
+    one, said = ({name: values[:1] for name, values in each.items()} for each in (prepared, output))
+    data, counts = task.observation(one), one["num_sources"]
+    estimators = Estimators(task, task.field_of_view.limits())
+    found = {
+        HYBRID: estimators.hybrid(said, data, counts),
+        MAXIMUM_LIKELIHOOD: estimators.likelihood(data, counts, passes=0),
+    }
+    _, (low_v, high_v), (low_u, high_u) = task.field_of_view.limits()
+    _, rows, columns = task.grid.shape
+    # The outermost points lie on the limits, and a picture ends at the edges of its pixels.
+    beside_u, beside_v = (high_u - low_u) / (columns - 1) / 2, (high_v - low_v) / (rows - 1) / 2
     return Scene(
-        prediction(output).gamma[0].reshape(task.grid.shape).amax(0).cpu(),
-        (low_u, high_u, low_v, high_v),
-        true_points(one)[0, :count].cpu(),
-        {name: found.points[0][found.found[0]] for name, found in estimates.items()},
-        float(prepared["snr_db"][0]),
+        prediction(said).gamma[0].reshape(task.grid.shape).amax(0).cpu(),
+        (low_u - beside_u, high_u + beside_u, low_v - beside_v, high_v + beside_v),
+        true_points(one)[0, : int(counts[0])].cpu(),
+        {name: each.points[0][each.found[0]].cpu() for name, each in found.items()},
+        float(one["snr_db"][0]),
     )
 
 
@@ -95,28 +103,33 @@ def _against_snr(
     axes: Any, parts: Sequence[Comparison], name: str, unit: str, factor: float, step: float
 ) -> None:
     levels = np.concatenate([part.snr_db.numpy() for part in parts])
-    bins = np.round(levels / step) * step
-    bound = np.concatenate([_root_mean_square(getattr(part.bound, name).numpy()) for part in parts])
+    # Cells have few levels; a split is gathered by steps, each drawn at its middle.
+    bins = levels if len(np.unique(levels)) <= MOST_LEVELS else (np.floor(levels / step) + 0.5) * step
     shown = sorted(set(bins.tolist()))
-    offsets = np.cumsum([0, *(len(part.snr_db) for part in parts)])
     for estimator, (marker, dash) in DRAWN.items():
-        at, errors = _hits(parts, offsets, estimator, name)
+        at, errors, _ = _hits(parts, estimator, name)
         values = [_rms(errors[bins[at] == level], FEWEST) * factor for level in shown]
         axes.plot(shown, values, dash, marker=marker, label=estimator)
-    floor = [_rms(bound[bins == level], 1) * factor for level in shown]
-    axes.plot(shown, floor, "k-", linewidth=2, label="Cramer-Rao bound, root mean square")
-    axes.set(xlabel="SNR [dB]", ylabel=f"RMSE over hits [{unit}]", yscale="log")
+    at, _, bound = _hits(parts, EXCHANGED, name)
+    floor = [_rms(bound[bins[at] == level], FEWEST) * factor for level in shown]
+    axes.plot(shown, floor, "k-", linewidth=2, label=f"{BOUND}, of what {EXCHANGED} hits")
+    axes.set(xlabel="SNR [dB]", ylabel=f"RMSE over hits, within {GATE_DEG:g} deg [{unit}]", yscale="log")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")
 
 
 def _hits(
-    parts: Sequence[Comparison], offsets: np.ndarray, estimator: str, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scenes, counted over all parts, and errors of the pairs within the gate."""
-    hits = [part.scores[estimator].hits for part in parts]
-    at = np.concatenate([hit.scene + offset for hit, offset in zip(hits, offsets, strict=False)])
-    return at, np.concatenate([getattr(hit, name) for hit in hits])
+    parts: Sequence[Comparison], estimator: str, name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of pairs within the gate: the scene, counted over all parts, the error, and the source's bound."""
+    before, scenes, errors, bounds = 0, [], [], []
+    for part in parts:
+        hits = part.scores[estimator].hits
+        scenes.append(hits.scene + before)
+        errors.append(getattr(hits, name))
+        bounds.append(getattr(part.bound, name).numpy()[hits.scene, hits.source])
+        before += len(part.snr_db)
+    return np.concatenate(scenes), np.concatenate(errors), np.concatenate(bounds)
 
 
 def _against_separation(axes: Any, parts: Sequence[Comparison]) -> None:
@@ -166,16 +179,11 @@ def _spectrum(axes: Any, example: Scene) -> None:
     for (name, points), marker, colour in zip(
         example.estimates.items(), ("x", "+"), ("red", "orange"), strict=True
     ):
-        u, v, _ = points.T.cpu().numpy()
+        u, v, _ = points.T.numpy()
         axes.scatter(u, v, marker=marker, s=90, color=colour, linewidths=2, label=name)
     axes.set(xlabel="u = sin(az) cos(el)", ylabel="v = sin(el)")
     axes.set_title(f"K = {len(example.truth)}, SNR {example.snr_db:.1f} dB")
     axes.legend(loc="lower right", fontsize="small")
-
-
-def _root_mean_square(values: np.ndarray) -> np.ndarray:
-    """Over the sources of each scene, [B, K] with NaN where there is none, to [B]."""
-    return np.asarray(np.sqrt(np.nanmean(values**2, axis=1)))
 
 
 def _rms(values: np.ndarray, fewest: int) -> float:

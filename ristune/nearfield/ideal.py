@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ristune.nearfield.covariance import Grid, beamspace
+from ristune.nearfield.geometry import angles
 
 # Powers of the sources of each scene; not equal, lest their order went unnoticed.
 SHARES = (0.6, 0.4)
@@ -29,8 +30,7 @@ def scenes(
         stages: maps of an output.
 
     Returns:
-        The output, and the prepared batch with other `snapshots`,
-        `diagonal`, `sample_map`, `factor` and `num_sources`.
+        The output, and the prepared batch with labels, snapshots and what comes of them in place of its own.
     """
     count, length = batch["y"].shape[:2]
     points = len(grid.points)
@@ -43,10 +43,19 @@ def scenes(
     snapshots[:, : len(SHARES)] = factor.mT * length**0.5
     logits = torch.full((count, points + 1), NOTHING, device=chosen.device)
     logits.scatter_(1, chosen, shares.log().expand(count, -1))
+    sample_map = beamspace(snapshots, grid)
+    azimuth, elevation, distance = angles(grid.points[chosen])
+    power = shares.expand(count, -1)
     made_up = {
+        "azimuth": azimuth,
+        "elevation": elevation,
+        "range": distance,
+        "power": power,
         "snapshots": snapshots,
-        "diagonal": prepared["diagonal"].new_zeros(count, factor.shape[1]),
-        "sample_map": beamspace(snapshots, grid) / factor.shape[1],
+        "scale": torch.ones_like(prepared["scale"]),
+        "diagonal": torch.zeros_like(prepared["diagonal"]),
+        "scaled_map": sample_map,
+        "sample_map": sample_map / factor.shape[1],
         "factor": factor,
         "num_sources": torch.full_like(prepared["num_sources"], len(SHARES)),
     }

@@ -29,7 +29,7 @@ from ristune.nearfield.splits import (
     without_repeats,
 )
 from ristune.nearfield.survey import Survey, survey
-from ristune.nearfield.task import FieldOfView
+from ristune.nearfield.view import FieldOfView
 
 # More codebooks than this are no codebooks: every sample then has its own codes.
 MOST_CODEBOOKS = 64

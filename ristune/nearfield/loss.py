@@ -42,9 +42,9 @@ def check_weights(weights: Mapping[str, float]) -> None:
 
 
 def moments_of(predicted: Prediction, grid: Grid, batch: Mapping[str, Tensor]) -> Moments:
-    """Inner products of R_pred with a prepared batch: `factor`, `snapshots`, `diagonal` and `sample_map`."""
-    factor, sample_map = batch["factor"], batch["sample_map"] * batch["factor"].shape[1]
-    return moments(predicted, grid, factor, batch["snapshots"], batch["diagonal"], sample_map)
+    """Inner products of R_pred with `factor`, `snapshots`, `scale`, `diagonal`, `scaled_map` of a batch."""
+    scaled = batch["snapshots"] * batch["scale"].unsqueeze(1)
+    return moments(predicted, grid, batch["factor"], scaled, batch["diagonal"], batch["scaled_map"])
 
 
 def loss_terms(
@@ -57,25 +57,26 @@ def loss_terms(
 ) -> dict[str, Tensor]:
     """Weighted terms with a weight above 0, each a scalar: the mean over scenes and the network's stages.
 
-    Each is 0 at R_pred = R, but for `nmse_blend`, which is 0 at R_blend = R: at R_pred = R it keeps
+    Each of R_pred is 0 at R_pred = R, but for `nmse_blend`, which is 0 at R_blend = R: at R_pred = R it keeps
     `(1 - beta)^2 ||R_samp - R||^2 / ||R||^2`, and its minimum lies where the prediction makes up for R_samp.
+    `count` is of K alone, and 0 where the network is sure of the right one.
 
     Args:
         output: of the network.
         grid: of its maps.
         geometry: the surface.
-        batch: prepared; beside what `moments_of` takes `azimuth`, `elevation`, `range`, `num_sources`.
+        batch: prepared; beside what `moments_of` takes its labels.
         weights: by term.
         beta: weight of R_pred in the blend.
     """
-    factor, present = batch["factor"], batch["range"] > 0
+    factor, present, points = batch["factor"], batch["range"] > 0, true_points(batch)
     of_stage: dict[str, Callable[[Prediction], Tensor]] = {
         "nmse_pred": lambda predicted: nmse(moments_of(predicted, grid, batch), 1.0),
         "nmse_blend": lambda predicted: nmse(moments_of(predicted, grid, batch), beta),
         "eigengap": lambda predicted: eigengap(predicted_covariance(predicted, grid), rank(factor)),
         "subspace": lambda predicted: missed_subspace(predicted, grid, factor),
-        "location": lambda predicted: misplaced(predicted, grid, factor),
-        "peaks": lambda predicted: peak_error(predicted, grid, true_points(batch), present, factor, geometry),
+        "location": lambda predicted: misplaced(predicted, grid, points, batch["power"], geometry),
+        "peaks": lambda predicted: peak_error(predicted, grid, points, present, factor, geometry),
     }
     stages = [prediction(output, stage) for stage in range(output["map"].shape[1])]
 

@@ -18,6 +18,7 @@ from ristune.nearfield.estimators import (
     HYBRID_COUNTED,
     MAXIMUM_LIKELIHOOD,
     ML_COUNTED,
+    SPARSE,
     Estimators,
     Localises,
     Located,
@@ -37,9 +38,10 @@ SEARCH_REFINEMENT = 2
 # Scenes that are located together, by every estimator: larger batches leave the processor's caches.
 TOGETHER = 16
 PREDICTED, BLENDED = "MUSIC: network R_pred", "MUSIC: network R_blend"
+ORACLE = "MUSIC: ORACLE R_true"
 # What needs the network's output, what needs nothing of it; all others need ridge recovery.
 BY_NETWORK = (PREDICTED, BLENDED, HYBRID, HYBRID_COUNTED)
-BY_LIKELIHOOD = (MAXIMUM_LIKELIHOOD, EXCHANGED, ML_COUNTED, "MUSIC: ORACLE R_true")
+BY_LIKELIHOOD = (MAXIMUM_LIKELIHOOD, EXCHANGED, ML_COUNTED, SPARSE, ORACLE)
 
 
 class Measured(Localises, Protocol):
@@ -173,24 +175,35 @@ class Search:
         limits = task.field_of_view.limits()
         shape = (w, SEARCH_REFINEMENT * v, SEARCH_REFINEMENT * u)
         self._task = task
-        self._grid = build_grid(task.geometry, shape, limits)
+        self._grid = build_grid(task.geometry, shape, limits, gram=False)
         self._region = Region.within(task.geometry, limits)
 
     def locate(self, output: Batch, batch: Batch) -> dict[str, Located]:
         """Estimates by name of the covariance, for the scenes of a prepared batch."""
-        task = self._task
-        sample = sample_covariance(batch["snapshots"], batch["diagonal"])
-        predicted = predicted_covariance(prediction(output), task.grid)
-        untrained = predicted_covariance(identity(len(predicted), task.grid), task.grid)
-        candidates = {
-            "MUSIC: floor, R_pred = I": blend(untrained, sample, task.beta),
+        task, counts = self._task, batch["num_sources"]
+        self._grid = self._grid.to(counts.device)
+
+        def sample() -> Tensor:
+            scaled = batch["snapshots"] * batch["scale"].unsqueeze(1)
+            return sample_covariance(scaled, batch["diagonal"])
+
+        def predicted() -> Tensor:
+            return predicted_covariance(prediction(output), task.grid)
+
+        def untrained() -> Tensor:
+            return predicted_covariance(identity(len(counts), task.grid), task.grid)
+
+        candidates: dict[str, Callable[[], Tensor]] = {
+            "MUSIC: floor, R_pred = I": lambda: blend(untrained(), sample(), task.beta),
             "MUSIC: R_samp (ridge)": sample,
             PREDICTED: predicted,
-            BLENDED: blend(predicted, sample, task.beta),
-            "MUSIC: ORACLE R_true": batch["factor"] @ batch["factor"].mH,
+            BLENDED: lambda: blend(predicted(), sample(), task.beta),
+            ORACLE: lambda: batch["factor"] @ batch["factor"].mH,
         }
-        counts = batch["num_sources"]
-        return {name: timed(partial(self.music, matrix, counts)) for name, matrix in candidates.items()}
+        return {name: timed(partial(self._from, matrix, counts)) for name, matrix in candidates.items()}
+
+    def _from(self, covariance: Callable[[], Tensor], num_sources: Tensor) -> Estimates:
+        return self.music(covariance(), num_sources)
 
     def music(self, covariance: Tensor, num_sources: Tensor) -> Estimates:
         """Sources of covariances, [B, N, N], told how many there are."""

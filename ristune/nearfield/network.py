@@ -97,14 +97,15 @@ class BeamspaceNetwork(nn.Module):
         """Logits of each stage's power map and, last, its floor; and of the number of sources.
 
         Args:
-            batch: prepared: `sample_map`, [B, G], the map of a covariance of trace N, divided by N; `ridge`,
-                [B], divided by N; and for more than one stage `y`, `h`, `codes` and `noise_var`.
+            batch: prepared: `sample_map`, [B, G], of snapshots whose covariance has trace N, and `ridge`,
+                [B], both divided by N; for more than one stage also `y`, `h`, `codes` and `noise_var`.
 
         Returns:
             `map`, [B, stages, G + 1], whose softmax is (gamma, floor) of each stage, the last the answer; and
             `count`, [B, max_sources], logits of K = 1, 2 ...
         """
-        grid = self._grid.to(batch["sample_map"].device)
+        # Kept, so that it moves once: a copy a step would make the host wait for a GPU.
+        self._grid = grid = self._grid.to(batch["sample_map"].device)
         matched = torch.log(batch["sample_map"] + LOG_FLOOR)
         ridge = torch.log10(batch["ridge"] + 1e-6)
         first, *others = self.stages

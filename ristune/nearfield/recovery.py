@@ -1,7 +1,7 @@
 """The sample covariance: ridge recovery of the field at the surface from coded snapshots.
 
-R_samp = mean_l x_l x_l^H + diag(d), of trace N, in factored form: the recovered snapshots x and a diagonal d,
-which is 0 unless the covariance is debiased or loaded.
+R_samp = mean_l (q x_l) (q x_l)^H + diag(d), of trace N, in factored form: recovered snapshots x, a scale q of
+each element, which is 1, and a diagonal d, which is 0, unless the covariance is debiased or loaded.
 """
 
 from dataclasses import dataclass
@@ -46,13 +46,15 @@ class Recovered:
     """What B scenes' snapshots tell of the field at the surface.
 
     Attributes:
-        snapshots: x, [B, L, N], complex64.
+        snapshots: x, [B, L, N], complex64; mean_l x_l x_l^H has trace N.
+        scale: R_samp = mean_l (q x_l) (q x_l)^H + diag(d): q, [B, N], float32.
         diagonal: d, [B, N], float32.
         ridge: alpha, [B], float32.
         jittered: whether a factor of the ridge exists only with jitter, [B], bool.
     """
 
     snapshots: Tensor
+    scale: Tensor
     diagonal: Tensor
     ridge: Tensor
     jittered: Tensor
@@ -61,7 +63,7 @@ class Recovered:
 def recover(
     y: Tensor, h: Tensor, codes: Tensor, noise_var: Tensor, unit_modulus: bool, options: SampleOptions
 ) -> Recovered:
-    """R_samp of coded snapshots, in factored form.
+    """Ridge recovery, and R_samp in factored form.
 
     A snapshot of ridge recovery is x_l = Q_l f_l + noise, Q_l = Phi_l^H (Phi_l Phi_l^H + alpha I)^-1 Phi_l.
     Diverse codes leave little of the mean of Q_l but its diagonal q, so that elements i and j have the
@@ -78,17 +80,18 @@ def recover(
     """
     ridge = ridge_parameter(y, h, codes, noise_var)
     factor, jittered = ridge_factor(h, codes, ridge, unit_modulus)
-    x = ridge_snapshots(y, h, codes, factor)
+    raw = ridge_snapshots(y, h, codes, factor)
+    x = normalise(raw)
+    scale = x.new_ones(len(x), x.shape[2], dtype=ridge.dtype)
+    diagonal = torch.zeros_like(scale)
     if options.debias:
-        kept = _kept(h, codes, factor).clamp(min=torch.finfo(ridge.dtype).tiny)
+        tiny = torch.finfo(ridge.dtype).tiny
         power = noise_var / ridge
-        x = x / kept.unsqueeze(1) * power.rsqrt()[:, None, None]
-        diagonal = 1 - x.abs().square().mean(1)
-    else:
-        x = normalise(x)
-        diagonal = x.new_zeros(len(x), x.shape[2], dtype=ridge.dtype)
+        size = _power(raw).mean(dim=(1, 2)).clamp(min=tiny).sqrt()
+        scale = (size * power.rsqrt()).unsqueeze(1) / _kept(h, codes, factor).clamp(min=tiny)
+        diagonal = 1 - scale.square() * _power(x).mean(1)
     total = 1 + options.loading
-    return Recovered(x / total**0.5, (diagonal + options.loading) / total, ridge, jittered)
+    return Recovered(x, scale / total**0.5, (diagonal + options.loading) / total, ridge, jittered)
 
 
 def ridge_factor(h: Tensor, codes: Tensor, alpha: Tensor, unit_modulus: bool) -> tuple[Tensor, Tensor]:

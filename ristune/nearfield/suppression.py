@@ -38,9 +38,11 @@ def suppressed(batch: Mapping[str, Tensor], shares: Tensor, grid: Grid) -> tuple
         weights, at = shares[:, :-1].float().topk(min(STRONGEST, shares.shape[1] - 1), dim=1)
         floor = 1 - weights.sum(1)
         views = observe(h, batch["codes"], grid.responses[at].mT)
+        # A product a snapshot: codes need not be of unit modulus.
+        coded = h.unsqueeze(1) * batch["codes"].unsqueeze(2)
         eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-        around = floor[:, None, None] * (h @ h.mH) + alpha[:, None, None] * eye
-        factor, _ = factorise((views * weights[:, None, None, :]) @ views.mH + around.unsqueeze(1))
+        around = floor[:, None, None, None] * (coded @ coded.mH) + alpha[:, None, None, None] * eye
+        factor, _ = factorise((views * weights[:, None, None, :]) @ views.mH + around)
         white = torch.cholesky_solve(y.unsqueeze(-1), factor).squeeze(-1)
         field = batch["codes"].conj() * (white @ h.conj())
         energy = (y.conj() * white).real.sum(2).mean(1) / h.shape[1]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +11,6 @@ from ristune.errors import InputError
 from ristune.nearfield import checking, evaluation, ideal, picture
 from ristune.nearfield.codes import PER_SAMPLE, PHASES, code_values
 from ristune.nearfield.covariance import (
-    Limits,
     beamspace,
     best_constant,
     build_grid,
@@ -25,34 +23,14 @@ from ristune.nearfield.likelihood import Observation
 from ristune.nearfield.loss import check_weights, loss_terms, moments_of, prediction
 from ristune.nearfield.network import BeamspaceNetwork
 from ristune.nearfield.recovery import SampleOptions, recover
-from ristune.nearfield.scene import covariance_factor
+from ristune.nearfield.scene import covariance_factor, true_points
 from ristune.nearfield.terms import misplaced
+from ristune.nearfield.view import FieldOfView, check_scenes
 
 Batch = dict[str, Tensor]
 LABELS = ("azimuth", "elevation", "range", "power", "phase")
 # Enough scenes for the best constant: its error falls as 1 / count.
 CONSTANT_SCENES = 4096
-
-
-@dataclass(frozen=True)
-class FieldOfView:
-    """Where sources are looked for: bounds of the grid and of every estimate.
-
-    Args:
-        azimuth_deg: lower and upper bound, degrees.
-        elevation_deg: the same for elevation.
-        range_m: the same for range, metres.
-    """
-
-    azimuth_deg: Sequence[float]
-    elevation_deg: Sequence[float]
-    range_m: Sequence[float]
-
-    def limits(self) -> Limits:
-        """Bounds by w = 1 / range (1 / metre), v and u."""
-        u = (math.sin(math.radians(self.azimuth_deg[0])), math.sin(math.radians(self.azimuth_deg[1])))
-        v = (math.sin(math.radians(self.elevation_deg[0])), math.sin(math.radians(self.elevation_deg[1])))
-        return (1 / self.range_m[1], 1 / self.range_m[0]), v, u
 
 
 class Dataset(Protocol):
@@ -141,23 +119,7 @@ class NearFieldTask:
         Raises:
             InputError: if it was drawn for another surface.
         """
-        stored, wanted = dict(dataset.parameters.get("geometry", {})), asdict(self.geometry)
-        if stored != wanted:
-            raise InputError(
-                "data.uri",
-                dataset.uri,
-                f"its surface must be the task's: the manifest has {stored}, the task {wanted}",
-                "give task.geometry those values, or another data.uri to simulate a dataset for this surface",
-            )
-        self._check_view(dataset)
-        most = int(dataset.parameters["scene"]["num_sources"][1])
-        if most > self.max_sources:
-            raise InputError(
-                "task.max_sources",
-                self.max_sources,
-                f"it must be at least the K of {dataset.uri}, up to {most}",
-                f"set task.max_sources={most}",
-            )
+        check_scenes(dataset.uri, dataset.parameters, self.geometry, self.field_of_view, self.max_sources)
         self.source_model = str(dataset.parameters["scene"]["source_model"])
         known = dataset.parameters["channel"]["channel_error_db"] is None
         self._exact = known and dataset.parameters["position_jitter"] == 0
@@ -172,19 +134,25 @@ class NearFieldTask:
     def prepare(self, batch: Batch) -> Batch:
         """The sample covariance, its beamspace map and the factor of the true covariance, in FP32.
 
-        Adds `codes` [B, L, N], `snapshots` [B, L, N], `diagonal` [B, N], `jittered` [B], `factor` [B, N, K]
-        and, divided by N, `sample_map` [B, G] and `ridge` [B].
+        Adds `codes` and `snapshots` [B, L, N], `scale` and `diagonal` [B, N], `scaled_map` [B, G], `jittered`
+        [B], `factor` [B, N, K] and, divided by N, `sample_map` [B, G] and `ridge` [B].
         """
         device = batch["y"].device
         self._to(device)
         data = self.observation(batch)
         found = recover(data.y, data.h, data.codes, data.noise_var, self._unit_modulus, self._sample)
+        sample_map = beamspace(found.snapshots, self.grid)
+        scaled_map = sample_map / (1 + self._sample.loading)
+        if self._sample.debias:
+            scaled_map = beamspace(found.snapshots * found.scale.unsqueeze(1), self.grid)
         return {
             **batch,
             "codes": data.codes,
             "snapshots": found.snapshots,
+            "scale": found.scale,
             "diagonal": found.diagonal,
-            "sample_map": beamspace(found.snapshots, self.grid) / self.geometry.size,
+            "scaled_map": scaled_map,
+            "sample_map": sample_map / self.geometry.size,
             "ridge": found.ridge / self.geometry.size,
             "jittered": found.jittered,
             "factor": self._factor(batch),
@@ -213,7 +181,7 @@ class NearFieldTask:
             "nmse_samp": nmse(of, 0.0),
             "nmse_floor": nmse(floor, 1.0),
             "nmse_constant": constant_error(self._constant, batch["factor"], of.true_true),
-            "misplaced": misplaced(predicted, self.grid, batch["factor"]),
+            "misplaced": misplaced(predicted, self.grid, true_points(batch), batch["power"], self.geometry),
             "jittered": batch["jittered"].float(),
             "count_right": (output["count"].argmax(1) + 1 == batch["num_sources"]).float(),
         }
@@ -282,17 +250,21 @@ class NearFieldTask:
             self.source_model,
         )
 
-    def _check_view(self, dataset: Dataset) -> None:
-        """Refuse scenes outside of the grid: they could not be found, and nothing would say why."""
-        for name, bounds in asdict(self.field_of_view).items():
-            low, high = dataset.parameters["scene"][name]
-            if low < bounds[0] or high > bounds[1]:
-                raise InputError(
-                    f"task.field_of_view.{name}",
-                    list(bounds),
-                    f"it must hold the sources of {dataset.uri}, which lie in [{low}, {high}]",
-                    "widen it, or give another data.uri to simulate a dataset for it",
-                )
+    def check_cell(self, parameters: Mapping[str, Any]) -> None:
+        """Refuse scenes that are not of the kind which the network was trained with.
+
+        Args:
+            parameters: of the simulator that is to draw them.
+
+        Raises:
+            InputError: if surface, field of view, number of sources or source model do not fit.
+        """
+        uri = "the simulator of --cells"
+        check_scenes(uri, parameters, self.geometry, self.field_of_view, self.max_sources)
+        model = parameters["scene"]["source_model"]
+        if model != self.source_model:
+            rule = f"it must be that of the dataset, {self.source_model}"
+            raise InputError("simulator.scene.source_model", model, rule, "train on such scenes")
 
     def _to(self, device: torch.device) -> None:
         if self._codes.device != device:

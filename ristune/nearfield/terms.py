@@ -55,32 +55,31 @@ def missed_subspace(predicted: Prediction, grid: Grid, factor: Tensor) -> Tensor
     return 1 - kept / factor.shape[1]
 
 
-def misplaced(predicted: Prediction, grid: Grid, factor: Tensor) -> Tensor:
-    """How far the predicted power lies from the sources, [B]: `sum_k p_k log(m_k(R) / m_k(R_pred))`.
+def misplaced(predicted: Prediction, grid: Grid, points: Tensor, power: Tensor, geometry: Geometry) -> Tensor:
+    """How far the predicted power lies from the sources, [B]: `sum_k p_k log(m_k / m_k(R_pred))`.
 
     `m_k(R_pred) = sum_g gamma_g (|a_g^H a_k| / N)^4 + floor / N` is the power near source k: the fourth power
     of the correlation is half of its peak at about 3 degrees, where the correlation itself has half of its
-    square at 4. It is 0 at the truth, and a cross-entropy where sources are apart: a source that is missed
-    costs the more the less power lies near it, while a squared error of R hardly sees it.
+    square at 4. m_k is the same of the sources, p_j in the place of gamma_g. It is 0 where the map is the
+    sources' powers, and a cross-entropy where they are apart: a source that is missed costs the more the less
+    power lies near it, while a squared error of R hardly sees it.
 
     Args:
         predicted: R_pred.
         grid: its grid.
-        factor: F of the truth R = F F^H, [B, N, K], complex64; columns of absent sources are zero.
+        points: (u, v, w) of the true sources, [B, K, 3].
+        power: p, [B, K], 0 of absent sources.
+        geometry: the surface.
     """
-    size = factor.shape[1]
-    present = _present(factor)
-    power = torch.view_as_real(factor).square().sum(dim=(1, 3)) / size
-    scale = power.clamp(min=torch.finfo(power.dtype).tiny) * size**2
-    near = torch.view_as_real(factor.mH @ grid.responses.T).square().sum(-1) / scale.unsqueeze(-1)
+    size = geometry.size
+    present = power > 0
+    responses = steering(geometry, points)
+    near = torch.view_as_real(responses.conj() @ grid.responses.T).square().sum(-1) / size**2
+    among = torch.view_as_real(responses.conj() @ responses.mT).square().sum(-1) / size**2
     found = (near.square() @ predicted.gamma.unsqueeze(-1)).squeeze(-1) + predicted.floor.unsqueeze(1) / size
-    among = torch.view_as_real(factor.mH @ factor).square().sum(-1)
-    # |a_j^H a_k|^2 / N^2, weighted with the power of j.
-    among = among / (scale.unsqueeze(-1) * power.clamp(min=torch.finfo(power.dtype).tiny).unsqueeze(1))
     true = (among.square() @ power.unsqueeze(-1)).squeeze(-1)
     ratio = torch.where(present, true, 1.0).log() - torch.where(present, found, 1.0).log()
-    total = (power * ratio).sum(1)
-    return total / power.sum(1)
+    return (power * ratio).sum(1) / power.sum(1)
 
 
 def peak_error(

@@ -120,6 +120,17 @@ class EvaluatesCells(Protocol):
         """
         ...
 
+    def check_cell(self, parameters: Mapping[str, Any]) -> None:
+        """Refuse samples that the network was not trained for.
+
+        Args:
+            parameters: of the simulator that is to draw them.
+
+        Raises:
+            InputError: saying what does not fit.
+        """
+        ...
+
     def evaluate_cells(
         self,
         cells: Mapping[str, Iterable[Batch]],

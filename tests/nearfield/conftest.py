@@ -11,7 +11,8 @@ from ristune.nearfield.codes import CodeSampler
 from ristune.nearfield.geometry import Geometry
 from ristune.nearfield.scene import SceneSampler
 from ristune.nearfield.simulator import NearFieldSimulator
-from ristune.nearfield.task import FieldOfView, NearFieldTask
+from ristune.nearfield.task import NearFieldTask
+from ristune.nearfield.view import FieldOfView
 
 GEOMETRY = Geometry(12, 12, spacing=0.5, wavelength=0.3, wavefront="exact", amplitude="unit")
 CODES = CodeSampler("random", 3, amplitude_jitter=0, dropout=0)
@@ -42,11 +43,12 @@ def simulator(
     position_jitter: float = 0.0,
     kappa: tuple[float, float] = (0, 2),
     snr_db: tuple[float, float] = (-5, 20),
+    antennas: int = 16,
 ) -> NearFieldSimulator:
     return NearFieldSimulator(
         geometry,
         scene or scene_sampler(),
-        ChannelSampler(16, kappa, snr_db, channel_error_db),
+        ChannelSampler(antennas, kappa, snr_db, channel_error_db),
         codes,
         snapshots,
         position_jitter,

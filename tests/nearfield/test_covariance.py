@@ -14,6 +14,7 @@ from ristune.nearfield.covariance import (
     predicted_covariance,
     sample_covariance,
 )
+from ristune.nearfield.loss import moments_of
 from tests.nearfield.conftest import GEOMETRY, VIEW, make_task
 
 
@@ -36,7 +37,8 @@ def prepared(task, drawn):
 
 
 def sample(prepared):
-    return sample_covariance(prepared["snapshots"], prepared["diagonal"])
+    scaled = prepared["snapshots"] * prepared["scale"].unsqueeze(1)
+    return sample_covariance(scaled, prepared["diagonal"])
 
 
 def random_prediction(count, grid, seed=0):
@@ -83,24 +85,14 @@ def test_the_error_without_matrices_equals_the_error_of_the_matrices(drawn, opti
     task.attach(drawn)
     prepared = task.prepare(drawn.batch)
     prediction = random_prediction(64, task.grid)
-    sample_map = prepared["sample_map"] * 144
-    of = moments(
-        prediction,
-        task.grid,
-        prepared["factor"],
-        prepared["snapshots"],
-        prepared["diagonal"],
-        sample_map,
-    )
+    of = moments_of(prediction, task.grid, prepared)
     truth = prepared["factor"] @ prepared["factor"].mH
     effective = blend(predicted_covariance(prediction, task.grid), sample(prepared), beta)
     assert torch.allclose(nmse(of, beta), squared(effective - truth) / squared(truth), rtol=1e-3, atol=1e-4)
 
 
 def test_predicting_the_identity_scores_its_known_error(prepared, task):
-    floor = identity(64, task.grid)
-    parts = (prepared[name] for name in ("factor", "snapshots", "diagonal", "sample_map"))
-    of = moments(floor, task.grid, *parts)
+    of = moments_of(identity(64, task.grid), task.grid, prepared)
     truth = prepared["factor"] @ prepared["factor"].mH
     eye = torch.eye(144)
     assert torch.allclose(nmse(of, 1.0), squared(eye - truth) / squared(truth), rtol=1e-4)

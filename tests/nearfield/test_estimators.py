@@ -1,7 +1,9 @@
 """Estimators beside the network, and the starting points that are compared with its own."""
 
+import pytest
 import torch
 
+from ristune.errors import InputError
 from ristune.nearfield.covariance import sample_covariance
 from ristune.nearfield.estimators import LOADING, Estimators, minimum_variance
 from ristune.nearfield.metrics import score
@@ -51,3 +53,31 @@ def test_right_peaks_are_refined_to_the_sources_and_wrong_ones_are_not_hidden():
     wrong = estimators.locate(other, batch)["hybrid: network's peaks"]
     assert score(wrong.estimates, truth, counts).success.mean() < 0.7
     assert all(each.seconds > 0 for each in located.values())
+
+
+def test_what_is_no_peak_takes_no_part():
+    """A map with one peak gives one source, refined as if it were looked for alone."""
+    drawn, task = Drawn(simulator(scene_sampler(num_sources=[3, 3]), snr_db=(20, 20)), rows=8), make_task()
+    task.attach(drawn)
+    batch = task.prepare(drawn.batch)
+    nearest = torch.cdist(true_points(batch), task.grid.points).argmin(2)[:, :1]
+    ramp = torch.cdist(task.grid.points[nearest], task.grid.points.unsqueeze(0)).squeeze(1)
+    output = {"map": -30 * torch.nn.functional.pad(ramp, (0, 1)).unsqueeze(1), "count": torch.zeros(8, 5)}
+    estimators, data = Estimators(task, VIEW.limits()), task.observation(batch)
+    three, one = (estimators.hybrid(output, data, torch.full((8,), count)) for count in (3, 1))
+    alone = three.found.sum(1) == 1
+    assert alone.any()
+    assert torch.allclose(three.points[alone, 0], one.points[alone, 0], atol=1e-5)
+
+
+def test_no_more_sources_than_antennas_are_looked_for():
+    source = simulator(scene_sampler(num_sources=[1, 2]), snr_db=(20, 20), antennas=4)
+    drawn, task = Drawn(source, rows=6), make_task()
+    task.attach(drawn)
+    batch = task.prepare(drawn.batch)
+    with torch.no_grad():
+        output = task.network(batch)
+    estimators = Estimators(task, VIEW.limits())
+    assert estimators.locate(output, batch)["maximum likelihood: K by BIC"].estimates.points.shape[1] == 3
+    with pytest.raises(InputError, match="num_sources: got 4; there must be more antennas than sources"):
+        estimators.locate(output, {**batch, "num_sources": torch.full((6,), 4)})

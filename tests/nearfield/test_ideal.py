@@ -27,7 +27,10 @@ def test_prediction_sample_and_truth_are_one_matrix(task, drawn):
     trace = true.diagonal(dim1=1, dim2=2).sum(1).real
     torch.testing.assert_close(trace, torch.full_like(trace, task.geometry.size), rtol=1e-5, atol=0)
     torch.testing.assert_close(
-        sample_covariance(batch["snapshots"], batch["diagonal"]), true, rtol=0, atol=1e-5
+        sample_covariance(batch["snapshots"] * batch["scale"].unsqueeze(1), batch["diagonal"]),
+        true,
+        rtol=0,
+        atol=1e-5,
     )
     predicted = predicted_covariance(prediction(output), task.grid)
     torch.testing.assert_close(predicted, true, rtol=0, atol=1e-5)

@@ -88,12 +88,28 @@ def test_silence_stays_finite():
     assert torch.isfinite(normalise(torch.zeros(2, 3, 4, dtype=torch.complex64)).abs()).all()
 
 
+def r_samp(prepared):
+    scaled = prepared["snapshots"] * prepared["scale"].unsqueeze(1)
+    return sample_covariance(scaled, prepared["diagonal"])
+
+
+@pytest.mark.parametrize("options", [{"debias": True, "loading": 0.0}, {"debias": False, "loading": 0.3}])
+def test_the_networks_input_and_minimum_variance_know_nothing_of_it(drawn, options):
+    plain, other = make_task(), make_task(sample=options)
+    for task in (plain, other):
+        task.attach(drawn)
+    wanted, found = plain.prepare(drawn.batch), other.prepare(drawn.batch)
+    for name in ("snapshots", "sample_map", "ridge"):
+        assert torch.equal(wanted[name], found[name])
+    assert not torch.allclose(wanted["scaled_map"], found["scaled_map"], rtol=0.1)
+
+
 def sample_error(source, options):
     """Mean squared error of the off-diagonals of R_samp, relative to their truth."""
     drawn, task = Drawn(source, rows=3), make_task(sample=options)
     task.attach(drawn)
     prepared = task.prepare(drawn.batch)
-    found = sample_covariance(prepared["snapshots"], prepared["diagonal"])
+    found = r_samp(prepared)
     true = prepared["factor"] @ prepared["factor"].mH
     outside = ~torch.eye(144, dtype=torch.bool)
     return ((found - true)[:, outside].abs().square().sum() / true[:, outside].abs().square().sum()).item()
@@ -113,7 +129,7 @@ def test_loading_adds_a_share_of_the_identity(drawn):
         task = make_task(sample={"debias": False, "loading": loading})
         task.attach(drawn)
         prepared = task.prepare(drawn.batch)
-        matrices.append(sample_covariance(prepared["snapshots"], prepared["diagonal"]))
+        matrices.append(r_samp(prepared))
     plain, loaded = matrices
     assert torch.allclose(1.5 * loaded, plain + 0.5 * torch.eye(144), atol=1e-4)
 

@@ -1,11 +1,14 @@
 """What is left of the snapshots when predicted sources are suppressed, against matrices in FP64."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from ristune.nearfield.covariance import Prediction, identity, predicted_covariance
 from ristune.nearfield.scene import true_points
 from ristune.nearfield.suppression import suppressed
-from tests.nearfield.conftest import Drawn, make_task, scene_sampler, simulator
+from tests.nearfield.conftest import CODES, Drawn, make_task, scene_sampler, simulator
 
 
 def shares_of(predicted):
@@ -26,8 +29,11 @@ def reference(prepared, covariance, grid):
     return left, (y.unsqueeze(-2).conj() @ white).real.flatten(1).mean(1) / 16 / power
 
 
-def test_it_is_that_of_the_matrices(task, drawn):
-    prepared = {name: values[:4] for name, values in task.prepare(drawn.batch).items()}
+@pytest.mark.parametrize("codes", [CODES, replace(CODES, amplitude_jitter=0.2, dropout=0.3)])
+def test_it_is_that_of_the_matrices(codes):
+    drawn, task = Drawn(simulator(codes=codes), rows=4), make_task()
+    task.attach(drawn)
+    prepared = task.prepare(drawn.batch)
     gamma = torch.zeros(4, len(task.grid.points))
     gamma[:, [3, 70, 71, 200]] = torch.tensor([0.4, 0.2, 0.1, 0.05])
     predicted = Prediction(gamma, torch.full((4,), 0.25))

@@ -6,8 +6,9 @@ import torch
 from ristune.errors import InputError
 from ristune.nearfield.covariance import Prediction, moments, nmse
 from ristune.nearfield.loss import moments_of, prediction
-from ristune.nearfield.task import FieldOfView
+from ristune.nearfield.scene import true_points
 from ristune.nearfield.terms import misplaced
+from ristune.nearfield.view import FieldOfView
 from ristune.training.forward import forward
 from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, scene_sampler, simulator
 
@@ -25,7 +26,7 @@ def at_truth(task, prepared):
         factor,
         prepared["snapshots"],
         prepared["diagonal"],
-        prepared["sample_map"],
+        prepared["scaled_map"],
     )
     return replace(of, pred_pred=power, pred_true=power, samp_pred=of.samp_true)
 
@@ -216,6 +217,21 @@ def test_sources_are_unordered_no_term_or_metric_knows_their_order(task, drawn):
 
 def test_misplaced_power_is_measured_on_the_answer_of_the_last_stage(task, drawn):
     output, batch = forward(task, drawn.batch, "fp32", CPU)
-    wanted = misplaced(prediction(output), task.grid, batch["factor"])
+    labels = true_points(batch), batch["power"], task.geometry
+    wanted = misplaced(prediction(output), task.grid, *labels)
     assert torch.equal(task.metrics(output, batch)["misplaced"], wanted)
-    assert not torch.allclose(misplaced(prediction(output, 0), task.grid, batch["factor"]), wanted)
+    assert not torch.allclose(misplaced(prediction(output, 0), task.grid, *labels), wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source_model": "static"}, "simulator.scene.source_model: got 'static'"),
+        ({"range_m": [1, 5]}, "task.field_of_view.range_m"),
+        ({"num_sources": [1, 7]}, "task.max_sources: got 5"),
+    ],
+)
+def test_cells_of_scenes_that_it_was_not_trained_for_are_refused(task, change, message):
+    task.check_cell(simulator(scene_sampler(num_sources=[3, 3])).parameters())
+    with pytest.raises(InputError, match=message):
+        task.check_cell(simulator(scene_sampler(**change)).parameters())

@@ -7,7 +7,7 @@ from ristune.nearfield.covariance import Prediction, predicted_covariance
 from ristune.nearfield.geometry import steering
 from ristune.nearfield.scene import true_points
 from ristune.nearfield.terms import BESIDE, eigengap, misplaced, missed_subspace, peak_error, rank
-from tests.nearfield.conftest import GEOMETRY
+from tests.nearfield.conftest import GEOMETRY, Drawn, make_task, scene_sampler, simulator
 
 N = GEOMETRY.size
 
@@ -134,17 +134,21 @@ def test_the_rank_is_the_number_of_sources(batch):
     assert torch.equal(rank(batch["factor"]), batch["num_sources"].long())
 
 
+def sources(task, chosen, powers):
+    """Sources on points of the grid: their places and powers, as labels have them."""
+    return task.grid.points[torch.tensor(chosen)], torch.tensor(powers), GEOMETRY
+
+
 def test_misplaced_power_is_zero_at_the_truth_and_falls_towards_it(task):
-    grid, chosen = task.grid, torch.tensor([[10, 200], [40, 250]])
-    shares = torch.tensor([0.7, 0.3])
-    factor = (grid.responses[chosen] * shares.sqrt()[:, None]).mT
-    empty = torch.zeros(2, len(grid.points))
-    right = empty.scatter(1, chosen, shares.expand(2, -1))
-    wrong = empty.scatter(1, chosen[:, :1], 1.0)
+    chosen = [[10, 200], [40, 250]]
+    labels = sources(task, chosen, [[0.7, 0.3], [0.7, 0.3]])
+    empty = torch.zeros(2, len(task.grid.points))
+    right = empty.scatter(1, torch.tensor(chosen), labels[1])
+    wrong = empty.scatter(1, torch.tensor(chosen)[:, :1], 1.0)
 
     def at(share):
         gamma = share * right + (1 - share) * wrong
-        return misplaced(Prediction(gamma, torch.zeros(2)), grid, factor).mean().item()
+        return misplaced(Prediction(gamma, torch.zeros(2)), task.grid, *labels).mean().item()
 
     assert at(1.0) == pytest.approx(0, abs=1e-5)
     values = [at(share) for share in (0.0, 0.1, 0.5, 1.0)]
@@ -153,16 +157,28 @@ def test_misplaced_power_is_zero_at_the_truth_and_falls_towards_it(task):
 
 
 def test_misplaced_power_is_that_of_its_formula(task, batch):
-    predicted, factor = predictions(task), batch["factor"]
-    found = misplaced(predicted, task.grid, factor)
-    for scene, k in enumerate(rank(factor).tolist()):
-        columns = factor[scene][:, :k].to(torch.complex128)
-        power = columns.abs().square().sum(0) / N
-        a = columns / power.sqrt()
+    predicted, points, power = predictions(task), true_points(batch), batch["power"]
+    found = misplaced(predicted, task.grid, points, power, GEOMETRY)
+    for scene, k in enumerate(batch["num_sources"].tolist()):
+        a = steering(GEOMETRY, points[scene, :k]).to(torch.complex128).T
+        p = power[scene, :k].double()
         near = (task.grid.responses.to(a.dtype).conj() @ a).abs().pow(4) / N**4
         mass = predicted.gamma[scene].double() @ near + predicted.floor[scene] / N
-        true = ((a.mH @ a).abs().pow(4) / N**4) @ power
-        assert found[scene].item() == pytest.approx((power * (true / mass).log()).sum().item(), rel=1e-3)
+        true = ((a.mH @ a).abs().pow(4) / N**4) @ p
+        assert found[scene].item() == pytest.approx((p * (true / mass).log()).sum().item(), rel=1e-3)
+
+
+def test_coherent_sources_are_places_as_others_are():
+    """R of static sources has one column, which is no source: labels say where they are."""
+    drawn, task = Drawn(simulator(scene_sampler(source_model="static", num_sources=[2, 2]))), make_task()
+    task.attach(drawn)
+    batch = task.prepare(drawn.batch)
+    nearest = torch.cdist(true_points(batch), task.grid.points).argmin(2)
+    empty = torch.zeros(64, len(task.grid.points))
+    both, one = empty.scatter(1, nearest, 0.5), empty.scatter(1, nearest[:, :1], 1.0)
+    labels = true_points(batch), batch["power"], GEOMETRY
+    values = [misplaced(Prediction(gamma, torch.zeros(64)), task.grid, *labels) for gamma in (both, one)]
+    assert (values[0] < values[1]).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("shape", ["nothing", "floor", "one point"])
@@ -171,7 +187,7 @@ def test_misplaced_power_has_a_finite_gradient(task, batch, shape):
     if shape == "one point":
         gamma[:, 7] = 1.0
     gamma.requires_grad_()
-    floor = torch.full((6,), 0.0 if shape == "one point" else 1.0)
-    value = misplaced(Prediction(gamma, floor), task.grid, batch["factor"])
+    floor = torch.full((6,), 1.0 if shape == "floor" else 1e-6)
+    value = misplaced(Prediction(gamma, floor), task.grid, true_points(batch), batch["power"], GEOMETRY)
     value.sum().backward()
     assert value.isfinite().all() and gamma.grad.isfinite().all()
