@@ -19,7 +19,8 @@ def suppressed(batch: Mapping[str, Tensor], shares: Tensor, grid: Grid) -> tuple
     `R_l = Phi_l R_pred Phi_l^H + alpha I`, `z_l = Phi_l^H R_l^-1 y_l`, map `mean_l |a_g^H z_l|^2`: what the
     update of sparse Bayesian learning weighs a grid point by (Wipf and Rao, 2007). For R_pred = I, z_l is the
     ridge estimate. R_pred has its strongest grid points, and all the others as a floor: 16 x 24 products with
-    a column each, not a dictionary. It has no gradient, and is computed in FP32.
+    a column each, not a dictionary. It has no gradient, and no
+    half precision: autocast leaves complex products alone.
 
     Args:
         batch: prepared: `y`, `h`, `codes`, `noise_var` and `ridge`, divided by N.
@@ -34,7 +35,7 @@ def suppressed(batch: Mapping[str, Tensor], shares: Tensor, grid: Grid) -> tuple
     size = grid.responses.shape[1]
     alpha = batch["ridge"] * size
     power = batch["noise_var"] / alpha
-    with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
+    with torch.no_grad():
         weights, at = shares[:, :-1].float().topk(min(STRONGEST, shares.shape[1] - 1), dim=1)
         floor = 1 - weights.sum(1)
         views = observe(h, batch["codes"], grid.responses[at].mT)

@@ -167,3 +167,18 @@ def test_channels_without_a_factor_are_reported_and_stay_finite(drawn):
     assert torch.isfinite(torch.view_as_real(prepared["snapshots"])).all()
     output = {"map": torch.zeros(64, 1, len(task.grid.points) + 1), "count": torch.zeros(64, 5)}
     assert task.metrics(output, prepared)["jittered"].mean().item() == pytest.approx(5 / 64)
+
+
+@pytest.mark.parametrize("codes", [CODES, replace(CODES, amplitude_jitter=0.4, dropout=0.3)])
+def test_debiased_elements_are_divided_by_what_recovery_keeps_of_them(codes):
+    drawn, task = Drawn(simulator(codes=codes), rows=3), make_task(sample={"debias": True, "loading": 0.0})
+    task.attach(drawn)
+    prepared = task.prepare(drawn.batch)
+    h = torch.view_as_complex(drawn.batch["h"].double())
+    phi = h.unsqueeze(1) * prepared["codes"].to(h.dtype).unsqueeze(2)
+    alpha = prepared["ridge"].double() * 144
+    inverse = torch.linalg.inv(phi @ phi.mH + alpha[:, None, None, None] * torch.eye(16))
+    kept = (phi.mH @ inverse @ phi).diagonal(dim1=2, dim2=3).real.mean(1)
+    # The scale is one number a scene over q.
+    constant = prepared["scale"].double() * kept
+    assert torch.allclose(constant, constant.mean(1, keepdim=True).expand_as(constant), rtol=1e-3)
