@@ -186,7 +186,7 @@ def _main(argv: Sequence[str]) -> int:
     if arguments.out is not None:
         cli.check_writable("--out", arguments.out.parent)
     if arguments.report is not None:
-        require_matplotlib("--report")
+        require_matplotlib("--report", arguments.report)
         cli.check_writable("--report", arguments.report)
     console = cli.console()
     of = f"{len(cells)} cells" if cells else f"{config.data.uri}, split {arguments.split}"

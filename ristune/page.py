@@ -2,6 +2,7 @@
 
 import base64
 import html
+import importlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -31,17 +32,21 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
-def require_matplotlib(option: str) -> None:
+def require_matplotlib(option: str, path: Path) -> None:
     """Say at once that pictures cannot be drawn, before any work.
+
+    Args:
+        option: that asks for them.
+        path: where they are to be written.
 
     Raises:
         InputError: if matplotlib is not installed.
     """
     try:
-        import matplotlib  # noqa: F401
+        importlib.import_module("matplotlib")
     except ImportError as error:
         remedy = "pip install 'ristune[plot]'"
-        raise InputError(option, str(error), "matplotlib is required", remedy) from error
+        raise InputError(option, str(path), f"matplotlib is required ({error})", remedy) from error
 
 
 def write(directory: Path, title: str, notes: Sequence[str], tables: Tables, figures: Figures) -> Path:

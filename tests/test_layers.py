@@ -31,7 +31,7 @@ ROOMS = {
         *("cli", "config", "data", "simulate", "storage", "sweep", "train", "training", "trial"),
     },
     "dataset": {
-        *("cli", "config", "data", "dispatch", "meter", "overrides", "storage", "training", "trial"),
+        *("cli", "config", "data", "dispatch", "meter", "overrides", "page", "storage", "training", "trial"),
     },
     "sweep": {"cli", "config", "overrides", "parallel", "simulate", "tracking", "training", "trial"},
     "errors": set(),

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,6 @@ def test_what_there_is_none_of_is_a_dash():
 def test_pictures_without_matplotlib_are_refused_before_any_work(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(
-        InputError, match=r"--report: .*matplotlib is required; pip install 'ristune\[plot\]'"
+        InputError, match=r"--report: got 'x'; matplotlib is required .*pip install 'ristune\[plot\]'"
     ):
-        require_matplotlib("--report")
+        require_matplotlib("--report", Path("x"))

@@ -13,6 +13,7 @@ from ristune.data.columns import Column
 from ristune.data.dataset import Dataset
 from ristune.data.manifest import SPLITS
 from ristune.errors import InputError
+from ristune.page import require_matplotlib
 from ristune.training.task import DrawsSamples
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -38,12 +39,10 @@ def draw(dataset: Dataset, task: DrawsSamples | None, samples: int, path: Path) 
     if path.suffix not in FORMATS:
         raise InputError("--plot", str(path), f"the file ends in {', '.join(FORMATS)}", "rename it")
     cli.check_writable("--plot", path.parent)
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        remedy = "pip install 'ristune[plot]'"
-        raise InputError("--plot", str(path), f"matplotlib is required ({error})", remedy) from error
+    require_matplotlib("--plot", path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     split = next(name for name in SPLITS if name in dataset.manifest.splits)
     rows = min(samples, dataset.rows(split))
     small = [

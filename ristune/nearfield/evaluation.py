@@ -209,8 +209,7 @@ def _said(count: int, most: int) -> str:
 
 def _bound_name(found: Comparison) -> str:
     """With the number of sources that have none, as the snapshots do not tell where they are."""
-    shape = found.separation.shape
-    present = torch.arange(shape[1]) < found.all_counts[: shape[0], None]
+    present = torch.arange(found.separation.shape[1]) < found.counts[:, None]
     missing = int((present & ~found.bound.range.isfinite()).sum())
     return f"{figures.BOUND}, median" + (f"; {missing} sources have none" if missing else "")
 

@@ -74,7 +74,6 @@ class Comparison:
         all_snr_db: their SNR, dB, [A].
         scores: by estimator, over the first B scenes.
         milliseconds: a scene, by estimator, with all that it needs.
-        snr_db: [B], dB.
         separation: angle from each source to the next one, [B, K], degrees; infinite where there is none.
         bound: of the true sources, [B, K], for the standard deviation of any unbiased estimator.
     """
@@ -84,9 +83,18 @@ class Comparison:
     all_snr_db: Tensor
     scores: dict[str, Score]
     milliseconds: dict[str, float]
-    snr_db: Tensor
     separation: Tensor
     bound: Bound
+
+    @property
+    def counts(self) -> Tensor:
+        """K of the scenes that were localised, [B]."""
+        return self.all_counts[: len(self.separation)]
+
+    @property
+    def snr_db(self) -> Tensor:
+        """Their SNR, dB, [B]."""
+        return self.all_snr_db[: len(self.separation)]
 
 
 def compare(task: Measured, batches: Iterable[Batch], predict: Predict, scenes: int) -> Comparison:
@@ -113,6 +121,7 @@ def compare(task: Measured, batches: Iterable[Batch], predict: Predict, scenes: 
         some_left = min(left, len(prepared["y"]))
         for start in range(0, some_left, TOGETHER):
             few = {name: values[start : min(start + TOGETHER, some_left)] for name, values in batch.items()}
+            # Computed again in the batches that estimators have: this is what is timed.
             ridge += _seconds(partial(task.prepare, dict(few)))
             started = time.perf_counter()
             said, some = predict(few)
@@ -134,7 +143,6 @@ def compare(task: Measured, batches: Iterable[Batch], predict: Predict, scenes: 
         joined["snr_db"],
         {name: _score(parts, truth, joined["num_sources"]) for name, parts in located.items()},
         {name: 1e3 * (own[name] + _before(name, ridge, network)) / len(truth) for name in own},
-        joined["snr_db"][: len(truth)],
         _separation(truth, joined["num_sources"]),
         Bound(*(torch.cat(parts) for parts in zip(*(vars(each).values() for each in bounds), strict=True))),
     )

@@ -1,6 +1,6 @@
 """The sample covariance: ridge recovery of the field at the surface from coded snapshots.
 
-R_samp = mean_l (q x_l) (q x_l)^H + diag(d), of trace N, in factored form: recovered snapshots x, a scale q of
+R_samp = mean_l (t x_l) (t x_l)^H + diag(d), of trace N, in factored form: recovered snapshots x, a scale t of
 each element, which is 1, and a diagonal d, which is 0, unless the covariance is debiased or loaded.
 """
 
@@ -47,7 +47,7 @@ class Recovered:
 
     Attributes:
         snapshots: x, [B, L, N], complex64; mean_l x_l x_l^H has trace N.
-        scale: R_samp = mean_l (q x_l) (q x_l)^H + diag(d): q, [B, N], float32.
+        scale: t, [B, N], float32: R_samp = mean_l (t x_l) (t x_l)^H + diag(d).
         diagonal: d, [B, N], float32.
         ridge: alpha, [B], float32.
         jittered: whether a factor of the ridge exists only with jitter, [B], bool.
