@@ -33,6 +33,8 @@ from ristune.trial import Trial, prepare
 
 # Validation scenes of the candidate that is an F1 itself.
 FEW = 256
+# Candidates that the task measures itself.
+OWN = ("map_error", "nmse_pred", "misplaced", "count_right")
 # Candidates that are better when larger.
 RISING = ("count_right", f"hybrid F1, {FEW} scenes")
 
@@ -78,7 +80,7 @@ def _measure(config: Config, scenes: int) -> dict[str, object]:
     last = records[-1]
     if last.status is not Status.COMPLETE:
         return {"failed": str(last.status), "reason": last.reason}
-    own = {name: last.val[name] for name in ("nmse_pred", "misplaced", "count_right")}
+    own = {name: last.val[name] for name in OWN}
     few, seconds = _timed(lambda: _hybrid_f1(trial, "val", FEW))
     return {
         "candidates": {**own, f"hybrid F1, {FEW} scenes": few},

@@ -21,7 +21,7 @@ def test_the_default_configuration_is_the_near_field_task():
     assert config.task["name"] == "nearfield"
     assert config.simulator["_target_"] == "ristune.nearfield.simulator.NearFieldSimulator"
     assert config.data.uri == "data/nearfield"
-    assert config.training.objective == "nmse_pred"
+    assert config.training.objective == "map_error"
 
 
 def test_a_users_own_groups_are_found_in_their_folder():

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ristune.config import compose
 from ristune.errors import InputError
 from ristune.nearfield.covariance import Prediction, moments, nmse
 from ristune.nearfield.loss import moments_of, prediction
@@ -82,15 +83,15 @@ def test_a_jitter_of_the_blend_moves_the_loss_and_no_metric(drawn):
 
 def test_the_objective_ignores_every_value_a_sweep_may_search(drawn):
     tasks = [
-        make_task(loss={"nmse_pred": 1.0, "nmse_blend": 0.5}, beta=0.8),
-        make_task(loss={"nmse_pred": 0.01, "nmse_blend": 0.0}, beta=0.1),
+        make_task(loss={"nmse_pred": 1.0, "nmse_blend": 0.5, "location": 1.0}, beta=0.8),
+        make_task(loss={"nmse_pred": 0.01, "nmse_blend": 0.0, "location": 0.1}, beta=0.1),
     ]
     values = []
     for task in tasks:
         task.attach(drawn)
         output, batch = forward(task, drawn.batch, "fp32", CPU)
         values.append(task.metrics(output, batch))
-    assert torch.equal(values[0]["nmse_pred"], values[1]["nmse_pred"])
+    assert torch.equal(*(value[compose().training.objective] for value in values))
     assert not torch.allclose(values[0]["nmse_blend"], values[1]["nmse_blend"])
 
 
