@@ -22,46 +22,14 @@ import ristune
 from ristune.data.config import DataConfig
 from ristune.errors import InputError, require
 from ristune.overrides import check_value, literal, put, spell
+from ristune.sweep_config import SEED_RULE, SEEDS, SweepConfig
 from ristune.tracking import TrackingConfig
 from ristune.training.config import OptimizerConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SAMPLERS = ("tpe", "random")
-# What every generator that is seeded takes.
-SEEDS = 2**32
-SEED_RULE = "in [0, 2**32)"
 Section = TypeVar("Section", bound="DataclassInstance")
-
-
-@dataclass(frozen=True)
-class SweepConfig:
-    """The group `sweep`."""
-
-    sampler: str
-    startup_trials: int
-    seed: int
-    grace: int
-    reduction: int
-    concurrency: int
-    cpus_per_trial: int
-    gpu_per_trial: float
-
-    def __post_init__(self) -> None:
-        """Check ranges.
-
-        Raises:
-            InputError: naming the first value out of its range.
-        """
-        require(self.sampler in SAMPLERS, "sweep.sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
-        require(0 <= self.seed < SEEDS, "sweep.seed", self.seed, SEED_RULE)
-        require(self.startup_trials >= 1, "sweep.startup_trials", self.startup_trials, "at least 1")
-        require(self.grace >= 1, "sweep.grace", self.grace, "at least 1")
-        require(self.reduction >= 2, "sweep.reduction", self.reduction, "at least 2")
-        require(self.concurrency >= 0, "sweep.concurrency", self.concurrency, "0 (auto) or more")
-        require(self.cpus_per_trial >= 0, "sweep.cpus_per_trial", self.cpus_per_trial, "0 (auto) or more")
-        require(0 < self.gpu_per_trial <= 1, "sweep.gpu_per_trial", self.gpu_per_trial, "in (0, 1]")
 
 
 @dataclass(frozen=True)

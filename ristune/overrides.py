@@ -2,11 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ristune.errors import InputError
 
+# What may be another way when a training is resumed: where it runs and is shown, not what it computes.
+RESUMABLE = ("data.uri=", "data.mode=", "data.prefetch=", "data.cache", "training.device=", "tracking.")
 # A URI with settings, as it stands between a shell's quotes: Hydra's grammar has another use for ? = &.
 _URI_WITH_SETTINGS = re.compile(r"[a-z][a-z0-9+.-]*://[^'\"\\?]*\?[^'\"\\]*", re.IGNORECASE)
 # Text that needs no quotes: it cannot be read as a number, a truth value, null, a list or a mapping.
@@ -88,3 +90,20 @@ def literal(value: Any) -> str:
         escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
         return f"'{escaped}'"
     return "null" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+def check_resumable(overrides: Sequence[str], what: str, allowed: tuple[str, ...]) -> None:
+    """Refuse overrides that would make another training, or another sweep, of one that is resumed.
+
+    Args:
+        overrides: of the command line that resumes.
+        what: is resumed.
+        allowed: how an override may begin.
+
+    Raises:
+        InputError: naming the first that is refused.
+    """
+    for override in overrides:
+        if not override.startswith(allowed):
+            rule = f"a resumed {what} may be given another {', '.join(allowed)} and no more"
+            raise InputError("override", override, rule, "start anew, without --resume")

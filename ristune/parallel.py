@@ -5,7 +5,6 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,11 +17,10 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from ristune.errors import InputError
+from ristune.scratch import scratch_folder
 
 # Records, shards' descriptions and the like pass through it; samples do not.
 OBJECT_STORE_BYTES = 128 * 2**20
-# A socket's path ends at 107 characters, and Ray appends about 62.
-LONGEST_TEMPORARY = 40
 # Seconds between two looks at how far the workers are.
 PERIOD = 0.5
 # Seconds for tasks to be given up in.
@@ -101,7 +99,7 @@ def ray_running(cores: int, gpus: int, address: str | None, variables: Mapping[s
     Yields:
         A folder for temporary files.
     """
-    with _scratch() as scratch, _environment({**variables, **_everywhere(scratch)}):
+    with scratch_folder() as scratch, _environment({**variables, **_everywhere(scratch)}):
         try:
             with _hangup_ignored():
                 _start(cores, gpus, address, scratch)
@@ -256,15 +254,6 @@ def _hangup_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for Ray's session and other temporary files, gone afterwards."""
-    place = tempfile.gettempdir()
-    short = place if len(place) + len("/ristune-12345678/ray") <= LONGEST_TEMPORARY else "/tmp"
-    with tempfile.TemporaryDirectory(prefix="ristune-", dir=short, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 @contextmanager

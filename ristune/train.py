@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ristune import cli
 from ristune.config import Config, restore
 from ristune.errors import InputError
+from ristune.overrides import RESUMABLE, check_resumable
 from ristune.simulate import ensure_dataset
 from ristune.stopping import asked_to_stop
 from ristune.tracking import track
@@ -34,8 +35,6 @@ EXAMPLES = """\
   python -m ristune.train --resume runs/NAME           # go on with a training that was stopped
   python -m ristune.train task=mine --config-dir my_configs"""
 RECORDS, SUMMARY = "records.jsonl", "summary.json"
-# What may be another way when a training is resumed: where it runs and is shown, not what it computes.
-RESUMABLE = ("data.uri=", "data.mode=", "data.prefetch=", "data.cache", "training.device=", "tracking.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,10 +88,7 @@ def _resume(arguments: argparse.Namespace) -> int:
         if value is not None:
             rule = "a training is resumed in its own folder, with its own configuration"
             raise InputError(option, str(value), rule, f"leave out {option}, or start anew without --resume")
-    for override in arguments.overrides:
-        if not override.startswith(RESUMABLE):
-            rule = f"a resumed training may be given another {', '.join(RESUMABLE)} and no more"
-            raise InputError("override", override, rule, "start anew, without --resume")
+    check_resumable(arguments.overrides, "training", RESUMABLE)
     if _status(out) == Status.COMPLETE:
         rule = "this training is complete, there is nothing to go on with"
         raise InputError("--resume", str(out), rule, "train anew for longer with --out")

@@ -27,6 +27,9 @@ from ristune.training.task import Attaches, Task
 from ristune.training.trainer import Trainer
 from ristune.training.watcher import Failure
 
+# At the ends of short epochs, no more of the time than this goes into keeping states to resume from.
+KEEPING_SHARE = 0.05
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -69,7 +72,7 @@ class Trial:
                 yield record
                 # After the record was taken: one that is lost is made again, never left out.
                 if record.status is Status.RUNNING:
-                    kept.keep()
+                    kept.epoch_ended()
                 if record.status is not Status.RUNNING or stopping():
                     return
             if not self.trainer.interrupted:
@@ -99,6 +102,7 @@ class _Keeper:
         self._resumable = resumable
         self._stopping = stopping
         self._kept = time.monotonic()
+        self._cost = 0.0
 
     def pause(self) -> bool:
         """Whether the training is to stop, or its state is due."""
@@ -110,11 +114,19 @@ class _Keeper:
         if self._directory is not None:
             dump.write(self._directory, failure, self._trial.origin)
 
+    def epoch_ended(self) -> None:
+        """Keep the state, unless epochs are so short that much of the time would go into it."""
+        worth = time.monotonic() - self._kept >= self._cost / KEEPING_SHARE
+        if worth or self._stopping():
+            self.keep()
+
     def keep(self) -> None:
         """Keep the state that the trainer is in."""
+        started = time.monotonic()
         if self._resumable and self._directory is not None:
             resume.keep(self._directory, self._trial.trainer, self._trial.origin)
         self._kept = time.monotonic()
+        self._cost = self._kept - started
 
 
 def prepare(config: Config, report: Callable[[str], None]) -> Trial:

@@ -5,10 +5,11 @@ import re
 import pytest
 import yaml
 
-from ristune.config import SweepConfig, build, compose, config_dir, restore
+from ristune.config import build, compose, config_dir, restore
 from ristune.data.config import DataConfig
 from ristune.errors import InputError
 from ristune.overrides import literal, typed
+from ristune.sweep_config import SweepConfig
 from ristune.tracking import TrackingConfig
 from ristune.training.config import OptimizerConfig, TrainingConfig
 

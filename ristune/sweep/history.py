@@ -7,21 +7,21 @@ from typing import Any
 
 
 class State(StrEnum):
-    """Where a trial stands in a sweep; the last six are ends."""
+    """Where a trial stands in a sweep; the last five are ends, and an interrupted one may go on."""
 
     WAITING = "waiting"
     RUNNING = "running"
+    INTERRUPTED = "interrupted"
     COMPLETE = "complete"
     STOPPED = "stopped"
     DIVERGED = "diverged"
     OOM = "oom"
     FAILED = "failed"
-    INTERRUPTED = "interrupted"
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of the trial in this sweep."""
-        return self not in (State.WAITING, State.RUNNING)
+        """Whether nothing more will come of the trial, also if the sweep is resumed."""
+        return self not in (State.WAITING, State.RUNNING, State.INTERRUPTED)
 
 
 @dataclass
@@ -35,11 +35,14 @@ class TrialHistory:
         objective: best objective of a finite validation; None while there is none.
         best_epoch: epoch of that objective, 0 if there is none.
         epoch: last epoch reported.
-        records: flat records, in the order of their arrival.
+        records: flat records, one an epoch, in the order of their arrival.
         asked: when it was proposed, Unix seconds.
-        started: when it began to run.
+        started: when it first began to run.
         ended: when it ended.
-        reason: why it stopped, diverged or failed; else empty.
+        held: seconds for which it has held its share of the machine, up to the last interruption or end.
+        failures: how often it has failed and was to run again.
+        stopping: whether it was decided at a rung to stop it.
+        reason: why it stopped, diverged or failed last; else empty.
     """
 
     id: str
@@ -52,7 +55,11 @@ class TrialHistory:
     records: list[dict[str, Any]] = field(default_factory=list)
     started: float | None = None
     ended: float | None = None
+    held: float = 0.0
+    failures: int = 0
+    stopping: bool = False
     reason: str = ""
+    _since: float | None = None
 
     @property
     def can_win(self) -> bool:
@@ -66,14 +73,35 @@ class TrialHistory:
         return {k.removeprefix("val/"): v for row in best for k, v in row.items() if k.startswith("val/")}
 
     @property
-    def held(self) -> float:
-        """Seconds from its start to its end for which it held its share of the machine; 0 until it ends."""
-        return self.ended - self.started if self.started is not None and self.ended is not None else 0.0
-
-    @property
     def seconds(self) -> float:
         """Training and validation time of all its epochs."""
         return float(sum(record["seconds"] for record in self.records))
+
+    def run(self, time: float) -> None:
+        """It begins to run, or goes on."""
+        self.state = State.RUNNING
+        self.started = time if self.started is None else self.started
+        self._since = time
+
+    def rest(self, state: State, time: float) -> None:
+        """It runs no more, for now or for ever."""
+        self.state = state
+        self.held += 0.0 if self._since is None else time - self._since
+        self._since = None
+
+    def report(self, record: dict[str, Any]) -> None:
+        """Take a record; one of an epoch that was lost and trained again takes the place of the first."""
+        epoch = record["epoch"]
+        known = [row["epoch"] for row in self.records] if epoch <= self.epoch else []
+        if epoch in known:
+            self.records[known.index(epoch)] = record
+        else:
+            self.records.append(record)
+        self.epoch = max(self.epoch, epoch)
+        # The trainer's own account, which its checkpoint follows; a late report never takes it back.
+        if record["best_epoch"] > self.best_epoch:
+            self.objective = record["objective"]
+            self.best_epoch = record["best_epoch"]
 
 
 @dataclass
@@ -81,16 +109,21 @@ class History:
     """A sweep.
 
     Attributes:
-        started: the fields of the event `sweep_started`; empty before it.
-        ended: those of `sweep_ended`.
+        started: the fields of the event `sweep_started`, with what `sweep_resumed` says anew; empty before.
+        ended: those of `sweep_ended`; empty while it runs.
         trials: by id, in the order in which they were asked.
+        rungs: by a rung's epoch, the objective of each trial that the scheduler has decided on there.
         warnings: texts, in order.
+        seconds: for which it has run, without the time between an interruption and its going on.
     """
 
     started: dict[str, Any] = field(default_factory=dict)
     ended: dict[str, Any] = field(default_factory=dict)
     trials: dict[str, TrialHistory] = field(default_factory=dict)
+    rungs: dict[int, dict[str, float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    _last: float | None = None
 
     @property
     def best(self) -> TrialHistory | None:
@@ -102,6 +135,14 @@ class History:
         """How many trials are in one of the states."""
         return sum(trial.state in states for trial in self.trials.values())
 
+    def elapsed(self, now: float) -> float:
+        """Seconds for which it has run, up to now if it runs.
+
+        Args:
+            now: Unix seconds.
+        """
+        return self.seconds if self._last is None or self.ended else self.seconds + max(0.0, now - self._last)
+
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take one event; an event of a trial that was never asked is a damaged journal.
 
@@ -111,31 +152,52 @@ class History:
         kind = event["event"]
         if kind == "sweep_started":
             self.started = dict(event)
+        elif kind == "sweep_resumed":
+            self._resume(event)
         elif kind == "sweep_ended":
             self.ended = dict(event)
         elif kind == "warned":
             self.warnings.append(event["text"])
         elif kind == "asked":
             self.trials[event["trial"]] = TrialHistory(event["trial"], event["values"], event["time"])
+        elif kind == "decided":
+            self._decide(event)
         else:
             _apply(self.trials[event["trial"]], kind, event)
+        before, self._last = self._last, max(event["time"], self._last or 0.0)
+        self.seconds += 0.0 if before is None else self._last - before
+
+    def _resume(self, event: Mapping[str, Any]) -> None:
+        # A driver that was killed has not said that its trials run no more.
+        for trial in self.trials.values():
+            if trial.state is State.RUNNING:
+                trial.rest(State.INTERRUPTED, self._last or event["time"])
+        self.started |= {k: v for k, v in event.items() if k not in ("event", "time", "command")}
+        self.ended = {}
+        self._last = None
+
+    def _decide(self, event: Mapping[str, Any]) -> None:
+        trial = self.trials[event["trial"]]
+        # The guard's stop has rung 0; such a trial has ended by itself.
+        if event["rung"]:
+            trial.stopping = event["decision"] == "stop"
+            self.rungs.setdefault(event["rung"], {})[trial.id] = event["objective"]
 
 
 def _apply(trial: TrialHistory, kind: str, event: Mapping[str, Any]) -> None:
     if kind == "started":
-        trial.state = State.RUNNING
-        trial.started = event["time"]
+        trial.run(event["time"])
     elif kind == "reported":
-        record = event["record"]
-        trial.records.append(record)
-        trial.epoch = max(trial.epoch, record["epoch"])
-        # The trainer's own account, which its checkpoint follows; a late report never takes it back.
-        if record["best_epoch"] > trial.best_epoch:
-            trial.objective = record["objective"]
-            trial.best_epoch = record["best_epoch"]
+        trial.report(event["record"])
     elif kind == "stopped":
         trial.reason = event["reason"]
-    elif kind in ("told", "failed"):
-        trial.state = State(event["state"])
+    elif kind == "paused":
+        trial.rest(State.INTERRUPTED, event["time"])
+    elif kind == "retried":
+        trial.rest(State.WAITING, event["time"])
+        trial.failures += event["counted"]
+        trial.reason = event["reason"]
+    elif kind == "told":
+        trial.rest(State(event["state"]), event["time"])
         trial.ended = event["time"]
         trial.reason = event["reason"] or trial.reason

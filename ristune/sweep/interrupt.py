@@ -22,10 +22,12 @@ class Interrupt(Stopper):
 
     Attributes:
         reason: name of the signal; empty while there was none.
+        failure: why it is of no use to go on; empty while it is of use.
     """
 
     def __init__(self) -> None:
         self.reason = ""
+        self.failure = ""
         self._armed = True
         self._timer: threading.Timer | None = None
 
@@ -35,11 +37,11 @@ class Interrupt(Stopper):
 
     def __getstate__(self) -> dict[str, Any]:
         """What Ray may pickle for a snapshot that nobody reads; a timer cannot be."""
-        return {"reason": self.reason}
+        return {"reason": self.reason, "failure": self.failure}
 
     def stop_all(self) -> bool:
         """Whether to end the sweep."""
-        return bool(self.reason)
+        return bool(self.reason or self.failure)
 
     def install(self) -> None:
         """Take over the signals; to be called again after anything that sets its own handlers."""

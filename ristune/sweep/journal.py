@@ -8,59 +8,76 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from ristune.errors import InputError
 from ristune.sweep.history import History
+from ristune.sweep.lock import Held, locked
 
 FILE = "events.jsonl"
+# Held by the driver of a sweep.
+LOCK = "lock"
 
 
 class Event(StrEnum):
     """What can happen. Every event carries `event` and `time` (seconds since the epoch of Unix).
 
-    - sweep_started: name, requested, overrides, config_dirs, command, epochs, resources, versions
+    - sweep_started: name, directory, requested, epochs, source, overrides, config_dirs, command, dataset_id,
+      resources, versions
+    - sweep_resumed: requested, source, overrides, command, resources, versions, all as they are now
     - asked: trial, values
     - started: trial
     - reported: trial, record (flat; what was not finite is null)
     - decided: trial, epoch, rung, cutoff, decision (continue or stop)
     - stopped: trial, reason
+    - failed: trial, state (failed or oom), reason, traceback; what comes of it is `retried` or `told`
+    - retried: trial, reason, counted (whether against the trial): it is to run again, from its checkpoint
+    - paused: trial, reason: it has not ended, and runs again when the sweep is resumed
     - told: trial, state, objective, feasible, reason
-    - failed: trial, state (failed or oom), reason, traceback
     - warned: trial (or null), text
     - sweep_ended: outcome (finished, interrupted or broken), reason
     """
 
     SWEEP_STARTED = "sweep_started"
+    SWEEP_RESUMED = "sweep_resumed"
     ASKED = "asked"
     STARTED = "started"
     REPORTED = "reported"
     DECIDED = "decided"
     STOPPED = "stopped"
-    TOLD = "told"
     FAILED = "failed"
+    RETRIED = "retried"
+    PAUSED = "paused"
+    TOLD = "told"
     WARNED = "warned"
     SWEEP_ENDED = "sweep_ended"
 
 
 # What must survive a power cut at once; the rest survives the death of the process.
-_SYNCED = (Event.SWEEP_STARTED, Event.TOLD, Event.FAILED, Event.SWEEP_ENDED)
+_SYNCED = (Event.SWEEP_STARTED, Event.SWEEP_RESUMED, Event.TOLD, Event.RETRIED, Event.SWEEP_ENDED)
 
 
 class Journal:
     """Appends events to a file, and keeps what they add up to.
 
     Args:
-        path: of the file; one that is there is continued, a line that was cut off dropped.
+        path: of the file; one that is there is continued, a line that was cut off dropped. Its folder is
+            locked until the journal is closed.
 
     Attributes:
         history: what all the events say together.
+
+    Raises:
+        InputError: if another process has it open to write, or a line is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._stack = ExitStack()
+        self._lock(path.parent)
         events = read(path) if path.exists() else []
         if path.exists():
             _drop_cut_off_line(path)
@@ -94,6 +111,18 @@ class Journal:
     def close(self) -> None:
         """Close the file; the history stays."""
         self._file.close()
+        self._stack.close()
+
+    def _lock(self, folder: Path) -> None:
+        try:
+            self._stack.enter_context(locked(folder / LOCK))
+        except Held as error:
+            raise InputError(
+                "sweep",
+                str(folder.parent),
+                f"it may have one driver only, and {error} is running it",
+                "wait for that one to end, or stop it",
+            ) from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -146,18 +146,21 @@ def event_line(history: History, event: Mapping[str, Any]) -> str:
         return f"sweep {event['outcome']}" + (f" reason={event['reason']!r}" if event["reason"] else "")
     if kind == "warned":
         return f"trial={event['trial']} warning={event['text']!r}"
+    if kind == "sweep_resumed":
+        return f"sweep={history.started['name']} resumed trials={event['requested']}"
     if kind == "started":
         trial = history.trials[event["trial"]]
         return f"trial={trial.id} started {describe(trial.values)}"
-    # Where an actor was lost the trial is told first, its cause follows.
-    if kind == "failed" or (kind == "told" and (event["reason"] or event["state"] != State.FAILED)):
+    if kind == "retried":
+        return f"trial={event['trial']} lost, runs again reason={event['reason']!r}"
+    if kind in ("told", "paused"):
         trial = history.trials[event["trial"]]
         words = [f"trial={trial.id} {trial.state} epoch={trial.epoch} objective={number(trial.objective)}"]
         best = history.best
         if best is not None:
             words.append(f"best={number(best.objective)} best_trial={best.id}")
-        if trial.reason:
-            words.append(f"reason={trial.reason!r}")
+        if reason := event["reason"] or trial.reason:
+            words.append(f"reason={reason!r}")
         return " ".join(words)
     return ""
 
@@ -174,7 +177,7 @@ def status_line(history: History, now: float) -> str:
         f"status finished={_finished(history)}/{history.started.get('requested', 0)}",
         f"running={history.count(State.RUNNING)}",
         f"best={number(best.objective if best else None)}",
-        f"elapsed={_clock(now - history.started.get('time', now))}",
+        f"elapsed={_clock(history.elapsed(now))}",
     ]
     if not history.ended:
         remaining = eta(history, now)
@@ -191,9 +194,8 @@ def eta(history: History, now: float) -> float | None:
         history: what is known.
         now: Unix seconds.
     """
-    starts = [trial.started for trial in history.trials.values() if trial.started is not None]
     ended = [trial for trial in history.trials.values() if trial.state.ended]
-    if not starts or history.ended:
+    if history.ended:
         return None
     usual = sum(t.epoch for t in ended) / len(ended) if ended else history.started["epochs"]
     running = [trial for trial in history.trials.values() if trial.state is State.RUNNING]
@@ -201,7 +203,7 @@ def eta(history: History, now: float) -> float | None:
     if work <= 0:
         return None
     requested: int = history.started["requested"]
-    return max(0.0, float((now - min(starts)) * (requested - work) / work))
+    return max(0.0, float(history.elapsed(now) * (requested - work) / work))
 
 
 def table(history: History, now: float) -> Group:
@@ -222,7 +224,9 @@ def table(history: History, now: float) -> Group:
     ended = [trial for trial in history.trials.values() if trial.state.ended]
     best = sorted((t for t in ended if t.can_win), key=lambda t: t.objective or 0.0)[:MAX_BEST]
     _section(rows, "best", best)
-    recent = sorted((t for t in ended if t not in best), key=lambda t: t.ended or 0.0, reverse=True)
+    resting = [trial for trial in history.trials.values() if trial.state is State.INTERRUPTED]
+    others = [*resting, *(t for t in ended if t not in best)]
+    recent = sorted(others, key=lambda t: t.ended or 0.0, reverse=True)
     _section(rows, "others", recent[:MAX_RECENT])
     return Group(Text(f"{history.started.get('name', '')}  {status_line(history, now)}", style="bold"), rows)
 
@@ -256,7 +260,7 @@ def _row(rows: Table, trial: TrialHistory) -> None:
 
 
 def _finished(history: History) -> int:
-    return sum(t.state.ended and t.state is not State.INTERRUPTED for t in history.trials.values())
+    return sum(trial.state.ended for trial in history.trials.values())
 
 
 def _clock(seconds: float) -> str:

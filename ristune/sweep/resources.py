@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ristune.config import SweepConfig
 from ristune.errors import InputError
+from ristune.sweep_config import SweepConfig
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 

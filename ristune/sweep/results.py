@@ -83,7 +83,6 @@ def summary(history: History) -> dict[str, Any]:
     counts = {str(state): history.count(state) for state in ends}
     best = history.best
     started = history.started
-    last = max((trial.ended or 0.0 for trial in trials), default=0.0)
     return {
         "name": started["name"],
         "trials": {
@@ -101,7 +100,7 @@ def summary(history: History) -> dict[str, Any]:
             "metrics": best.metrics,
         },
         "epochs": sum(len(trial.records) for trial in trials),
-        "seconds": history.ended.get("time", last or started["time"]) - started["time"],
+        "seconds": history.seconds,
         "gpu_hours": sum(trial.held for trial in trials) * started["resources"]["gpu"] / 3600,
         "versions": started["versions"],
         "requested": started["requested"],

@@ -1,33 +1,38 @@
-"""Optuna's side of a sweep: the sampler, the study and its storage."""
+"""Optuna's side of a sweep: the sampler, and the study, which is made of the journal and kept in memory."""
 
-from pathlib import Path
+from collections.abc import Iterable
+from functools import partial
 
+import numpy as np
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ristune.config import SweepConfig
-from ristune.sweep.space import Scalar, Space, suggest
+from ristune.sweep.history import State, TrialHistory
+from ristune.sweep.space import Scalar, Space, distributions, suggest
+from ristune.sweep_config import SweepConfig
 
-STORAGE = "optuna.log"
+# A constraint above 0 makes a trial infeasible: TPE then ranks it behind every feasible one.
+CONSTRAINT = "finite"
 
 
-def create_study(name: str, config: SweepConfig, journal: Path | None) -> optuna.Study:
+def create_study(name: str, config: SweepConfig) -> optuna.Study:
     """A new study that minimises one value.
 
     Args:
-        name: of the study, the sweep's; a study of that name may not be in the storage yet.
+        name: of the study, the sweep's.
         config: sampler, its seed and its startup trials.
-        journal: folder of Optuna's own log; None keeps the study in memory.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage: BaseStorage
-    if journal is None:
-        storage = InMemoryStorage()
-    else:
-        storage = JournalStorage(JournalFileBackend(str(journal / STORAGE)))
-    sampler = _sampler(config)
-    return optuna.create_study(study_name=name, storage=storage, sampler=sampler, direction="minimize")
+    return optuna.create_study(study_name=name, sampler=sampler(config, 0), direction="minimize")
+
+
+def ask(study: optuna.Study, config: SweepConfig) -> optuna.Trial:
+    """A new trial, whose values hang on the seed, its number and what the study knows, and on nothing else.
+
+    A sampler's own generator would start anew when a sweep is resumed, and propose the first trials again.
+    """
+    study.sampler = sampler(config, len(study.trials))
+    return study.ask()
 
 
 def preview(space: Space, config: SweepConfig, count: int) -> list[dict[str, Scalar]]:
@@ -38,16 +43,41 @@ def preview(space: Space, config: SweepConfig, count: int) -> list[dict[str, Sca
         config: sampler, seed and startup trials.
         count: how many at most; what comes after the startup trials depends on results.
     """
-    study = create_study("preview", config, None)
-    return [suggest(space, study.ask()) for _ in range(min(count, config.startup_trials))]
+    study = create_study("preview", config)
+    return [suggest(space, ask(study, config)) for _ in range(min(count, config.startup_trials))]
 
 
-def _sampler(config: SweepConfig) -> optuna.samplers.BaseSampler:
+def recall(study: optuna.Study, space: Space, trials: Iterable[TrialHistory], ceiling: float) -> None:
+    """Tell an empty study of the trials of a journal; those that have not ended are running.
+
+    Args:
+        study: the study.
+        space: as parsed.
+        trials: in the order in which they were asked.
+        ceiling: what a trial without any finite validation was told with.
+    """
+    for trial in trials:
+        study.add_trial(_frozen(trial, space, ceiling))
+
+
+def sampler(config: SweepConfig, number: int) -> optuna.samplers.BaseSampler:
+    """The configured sampler as it proposes the trial of a number."""
+    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
     if config.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=config.seed)
+        return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(
-        seed=config.seed,
+        seed=seed,
         multivariate=True,
         constant_liar=True,
         n_startup_trials=config.startup_trials,
     )
+
+
+def _frozen(trial: TrialHistory, space: Space, ceiling: float) -> FrozenTrial:
+    known = partial(create_trial, params=trial.values, distributions=distributions(space))
+    if trial.state is State.FAILED:
+        return known(state=TrialState.FAIL)
+    if not trial.state.ended:
+        return known(state=TrialState.RUNNING)
+    value = ceiling if trial.objective is None else trial.objective
+    return known(value=value, constraints={CONSTRAINT: float(trial.objective is None)})

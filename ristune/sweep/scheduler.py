@@ -9,6 +9,8 @@ import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from ristune.sweep.history import History
+
 TIME, METRIC = "epoch", "objective"
 CONTINUE, STOP = "continue", "stop"
 
@@ -83,9 +85,17 @@ class GuardedASHA(AsyncHyperBandScheduler):
         grace: no trial that trains soundly is stopped before so many epochs.
         reduction: one in so many goes on at each rung.
         record: is given every decision.
+        history: of the journal: what was decided before is not decided again.
     """
 
-    def __init__(self, epochs: int, grace: int, reduction: int, record: Callable[[Decision], None]) -> None:
+    def __init__(
+        self,
+        epochs: int,
+        grace: int,
+        reduction: int,
+        record: Callable[[Decision], None],
+        history: History,
+    ) -> None:
         super().__init__(
             time_attr=TIME,
             metric=METRIC,
@@ -95,8 +105,10 @@ class GuardedASHA(AsyncHyperBandScheduler):
             reduction_factor=reduction,
         )
         self.rungs = Rungs(grace, reduction, epochs)
+        for rung, objectives in history.rungs.items():
+            self.rungs.recorded[rung].update(objectives)
         self._record = record
-        self._stopped: set[str] = set()
+        self._stopped = {trial.id for trial in history.trials.values() if trial.stopping}
 
     def on_trial_add(self, tune_controller: object, trial: Trial) -> None:
         """Take note of nothing: a trial joins the one bracket with its first report."""
@@ -122,8 +134,13 @@ class GuardedASHA(AsyncHyperBandScheduler):
     def on_trial_complete(self, tune_controller: object, trial: Trial, result: Mapping[str, Any]) -> None:
         """Let a trial that ended soundly on a rung's epoch count there."""
         name = trial.config["trial"]
-        if _sound(result) and name not in self._stopped:
-            self.rungs.enter(name, result[TIME], float(result[METRIC]))
+        if not _sound(result) or name in self._stopped:
+            return
+        epoch, objective = result[TIME], float(result[METRIC])
+        entered = self.rungs.enter(name, epoch, objective)
+        if entered is not None:
+            # There is nothing left to stop.
+            self._note(Decision(name, epoch, entered[0], objective, entered[1], CONTINUE))
 
     def debug_string(self) -> str:
         """Trials at each rung."""
@@ -138,7 +155,9 @@ class GuardedASHA(AsyncHyperBandScheduler):
         if not _sound(result):
             reason = str(result.get("reason") or f"the objective is {result[METRIC]}")
             return self._note(Decision(trial, epoch, 0, None, None, STOP, reason))
-        objective = float(result[METRIC])
+        return self._enter(trial, epoch, float(result[METRIC]))
+
+    def _enter(self, trial: str, epoch: int, objective: float) -> str:
         entered = self.rungs.enter(trial, epoch, objective)
         if entered is None:
             return CONTINUE

@@ -113,6 +113,11 @@ def suggest(space: Space, trial: optuna.Trial) -> dict[str, Scalar]:
     return {path: _suggest(path, distribution, trial) for path, distribution in space.items()}
 
 
+def distributions(space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
+    """The space as Optuna describes it."""
+    return {path: _distribution(distribution) for path, distribution in space.items()}
+
+
 def short_names(paths: list[str]) -> dict[str, str]:
     """The shortest endings of the paths that still tell them apart: `lr` for `optimizer.lr`."""
     names: dict[str, str] = {}
@@ -132,6 +137,16 @@ def _suggest(path: str, distribution: Range | Choices, trial: optuna.Trial) -> S
     if distribution.integer:
         return trial.suggest_int(path, int(low), int(high), step=int(step or 1), log=distribution.log)
     return trial.suggest_float(path, low, high, step=step, log=distribution.log)
+
+
+def _distribution(distribution: Range | Choices) -> optuna.distributions.BaseDistribution:
+    if isinstance(distribution, Choices):
+        return optuna.distributions.CategoricalDistribution(distribution.values)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if distribution.integer:
+        whole = int(step or 1)
+        return optuna.distributions.IntDistribution(int(low), int(high), log=distribution.log, step=whole)
+    return optuna.distributions.FloatDistribution(low, high, log=distribution.log, step=step)
 
 
 def _parse(config: Config, path: str, entry: Any) -> Range | Choices:

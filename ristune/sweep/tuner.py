@@ -15,8 +15,10 @@ from ray.tune.experiment import Trial
 
 from ristune.config import Config
 from ristune.sweep import results
+from ristune.sweep.ending import RAY_LOG
 from ristune.sweep.engine import ray_running
-from ristune.sweep.history import State
+from ristune.sweep.failures import FailureLimit
+from ristune.sweep.history import History, State
 from ristune.sweep.interrupt import Interrupt, interrupts
 from ristune.sweep.journal import Event, Journal
 from ristune.sweep.progress import Displays
@@ -26,12 +28,14 @@ from ristune.sweep.scheduler import STOP, Decision, GuardedASHA, fields
 from ristune.sweep.search import StudySearch
 from ristune.sweep.space import Space
 from ristune.sweep.worker import TrialWorker
+from ristune.training import resume
 from ristune.trial import versions
 
 FINISHED, INTERRUPTED, BROKEN = "finished", "interrupted", "broken"
-RAY_LOG = "ray.log"
 # Seconds between two writings of the results while a sweep runs.
 RESULTS_PERIOD = 30.0
+# What Ray says of an actor whose machine is gone.
+NODE_LOST = "its node has died"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class SweepPlan:
         directory: its folder, made.
         config: what all trials share.
         space: what is searched.
-        trials: how many.
+        trials: how many in total, with those of before.
+        dataset_id: of the dataset that all trials train on.
         resources: of this machine, or what is asked of a cluster.
         command: the command line, for the record.
         address: of a Ray cluster; None starts Ray on this machine.
@@ -54,6 +59,7 @@ class SweepPlan:
     config: Config
     space: Space
     trials: int
+    dataset_id: str
     resources: Resources
     command: str
     address: str | None
@@ -64,13 +70,20 @@ class Recorder(Callback):
 
     Args:
         note: appends an event to the journal and shows it.
+        search: is told of lost actors.
         displays: drawn in every turn of Ray's loop.
     """
 
-    def __init__(self, note: Callable[..., None], displays: Displays) -> None:
+    def __init__(self, note: Callable[..., None], search: StudySearch, displays: Displays) -> None:
         super().__init__()
         self._note = note
+        self._search = search
         self._displays = displays
+        self._decisions: list[Decision] = []
+
+    def decided(self, decision: Decision) -> None:
+        """Keep a decision until its report is noted: a journal that ends between the two has neither."""
+        self._decisions.append(decision)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Note that an actor has taken the trial."""
@@ -85,30 +98,46 @@ class Recorder(Callback):
             self._note(Event.REPORTED, trial=name, record=result["record"])
         for text in result["warnings"]:
             self._note(Event.WARNED, trial=name, text=text)
+        self._note_decisions()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Note what was decided about the last report."""
+        self._note_decisions()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Note why a trial failed; the searcher has told Optuna already."""
+        """Note why an actor was lost, and have the trial run again or told."""
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         state, reason = diagnose(text)
-        self._note(Event.FAILED, trial=trial.config["trial"], state=state, reason=reason, traceback=text)
+        name = trial.config["trial"]
+        self._note(Event.FAILED, trial=name, state=state, reason=reason, traceback=text)
+        self._search.lost(name, state, reason, blameless=NODE_LOST in text)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Let the display turn."""
         self._displays.tick()
 
+    def _note_decisions(self) -> None:
+        decisions, self._decisions = self._decisions, []
+        for decision in decisions:
+            self._note(Event.DECIDED, **fields(decision))
+            if decision.decision == STOP:
+                self._note(Event.STOPPED, trial=decision.trial, reason=decision.reason)
+
 
 def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
-    """Run all trials; when it returns, Ray is shut down and every trial is told.
+    """Run all trials that have not ended; when it returns, Ray is shut down and each has ended or rests.
 
     Args:
         sweep: what to run.
-        journal: an empty one.
+        journal: an empty one, or that of the sweep so far.
         displays: of the journal's history.
 
     Returns:
-        `finished`, `interrupted` by the user, or `broken`: Ray itself failed, and the journal says how.
+        `finished`, `interrupted` by the user, or `broken`: Ray itself failed, or too many trials; the journal
+        says how.
     """
     written = time.monotonic()
+    failures = FailureLimit(sweep.config.sweep.max_failed_share, journal.history)
 
     def note(event: Event, **values: Any) -> None:
         nonlocal written
@@ -117,16 +146,22 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
         if event is Event.TOLD and time.monotonic() - written > RESULTS_PERIOD:
             results.write_tables(sweep.directory, journal.history)
             written = time.monotonic()
+        if event is Event.TOLD:
+            interrupt.failure = failures.exceeded()
+            # What has ended is not gone on with.
+            resume.drop(sweep.directory / "trials" / values["trial"])
 
     outcome, reason = FINISHED, ""
-    _note_start(sweep, note)
     with interrupts() as interrupt:
+        _note_start(sweep, journal.history, note)
         try:
             with ray_running(sweep.resources, sweep.address, sweep.directory / RAY_LOG) as scratch:
                 # Ray has put a handler of its own in place.
                 interrupt.install()
                 _run_trials(sweep, journal, note, displays, interrupt, scratch)
-            if interrupt.reason:
+            if interrupt.failure:
+                outcome, reason = BROKEN, interrupt.failure
+            elif interrupt.reason:
                 outcome, reason = INTERRUPTED, interrupt.reason
         # Ray answers SIGTERM by SystemExit until our handler is back in place.
         except (KeyboardInterrupt, SystemExit):
@@ -166,13 +201,15 @@ def _run_trials(
 ) -> None:
     search = StudySearch(
         sweep.space,
-        create_study(sweep.name, sweep.config.sweep, journal.path.parent),
+        create_study(sweep.name, sweep.config.sweep),
+        sweep.config.sweep,
         sweep.trials,
         sweep.config.training.ceiling,
         note,
+        journal.history,
     )
     try:
-        _tune(sweep, search, note, displays, interrupt, scratch)
+        _tune(sweep, search, journal.history, note, displays, interrupt, scratch)
     finally:
         interrupt.disarm()
         search.close(interrupt.reason or "the sweep ended")
@@ -181,6 +218,7 @@ def _run_trials(
 def _tune(
     sweep: SweepPlan,
     search: StudySearch,
+    history: History,
     note: Callable[..., None],
     displays: Displays,
     interrupt: Interrupt,
@@ -193,29 +231,28 @@ def _tune(
         directory=str(sweep.directory.resolve()),
         threads=sweep.resources.cpus,
     )
-
-    def decided(decision: Decision) -> None:
-        note(Event.DECIDED, **fields(decision))
-        if decision.decision == STOP:
-            note(Event.STOPPED, trial=decision.trial, reason=decision.reason)
-
     config = sweep.config
+    recorder = Recorder(note, search, displays)
+    scheduler = GuardedASHA(
+        config.training.epochs, config.sweep.grace, config.sweep.reduction, recorder.decided, history
+    )
     tune.run(
         worker,
         name="engine",
         search_alg=search,
-        scheduler=GuardedASHA(config.training.epochs, config.sweep.grace, config.sweep.reduction, decided),
-        num_samples=sweep.trials,
+        scheduler=scheduler,
+        # The searcher ends it: a trial that is lost is one more of Ray's.
+        num_samples=-1,
         # Without it a searcher keeps one trial pending, and a cluster grows one node at a time.
         max_concurrent_trials=sweep.resources.concurrency,
         resources_per_trial={"cpu": sweep.resources.cpus, "gpu": sweep.resources.gpu},
         reuse_actors=True,
         raise_on_failed_trial=False,
         stop=interrupt,
-        callbacks=[Recorder(note, displays)],
+        callbacks=[recorder],
         storage_path=str(scratch),
         trial_name_creator=lambda trial: trial.config["trial"],
-        trial_dirname_creator=lambda trial: trial.config["trial"],
+        trial_dirname_creator=lambda trial: f"{trial.config['trial']}-{trial.trial_id}",
         verbose=0,
     )
 
@@ -230,16 +267,25 @@ def for_workers(config: Config) -> Config:
     return config.with_values(values)
 
 
-def _note_start(sweep: SweepPlan, note: Callable[..., None]) -> None:
+def _note_start(sweep: SweepPlan, history: History, note: Callable[..., None]) -> None:
+    config = sweep.config
+    now = {
+        "directory": str(sweep.directory),
+        "requested": sweep.trials,
+        "source": config.source,
+        "overrides": config.overrides,
+        "command": sweep.command,
+        "resources": asdict(sweep.resources),
+        "versions": {**versions(), "ray": ray.__version__, "optuna": optuna.__version__},
+    }
+    if history.started:
+        note(Event.SWEEP_RESUMED, **now)
+        return
     note(
         Event.SWEEP_STARTED,
         name=sweep.name,
-        directory=str(sweep.directory),
-        requested=sweep.trials,
-        epochs=sweep.config.training.epochs,
-        overrides=sweep.config.overrides,
-        config_dirs=sweep.config.config_dirs,
-        command=sweep.command,
-        resources=asdict(sweep.resources),
-        versions={**versions(), "ray": ray.__version__, "optuna": optuna.__version__},
+        epochs=config.training.epochs,
+        config_dirs=config.config_dirs,
+        dataset_id=sweep.dataset_id,
+        **now,
     )

@@ -13,13 +13,18 @@ import torch
 from ray.tune import Trainable
 
 from ristune.config import Config
+from ristune.errors import InputError
 from ristune.sweep.history import State
+from ristune.sweep.lock import locked
 from ristune.tracking import Run, track
+from ristune.training import resume
 from ristune.training.memory import out_of_memory
 from ristune.training.record import Record, Status
-from ristune.trial import prepare
+from ristune.trial import Trial, prepare
 
-ERROR_FILE, LOG_FILE = "error.txt", "log.txt"
+ERROR_FILE, LOG_FILE, LOCK = "error.txt", "log.txt", "lock"
+# Seconds to wait for another worker to let go of a trial.
+PATIENCE = 60.0
 
 
 class TrialWorker(Trainable):
@@ -71,7 +76,7 @@ class TrialWorker(Trainable):
         Returns:
             `epoch`, `objective`, `best_epoch`, `status` and `reason` of the record, the flat `record` itself,
             `warnings`, and `done` with the last one. After an exception there is no record, and the status is
-            failed or oom.
+            failed or oom; it is `certain` to fail again if a value was refused.
         """
         shortage = ""
         try:
@@ -87,7 +92,8 @@ class TrialWorker(Trainable):
                 # What CUDA still holds must not fail the next trial: Ray replaces the actor.
                 if torch.cuda.is_available():
                     raise
-                return self._result(None, str(State.FAILED), one_line(error), done=True)
+                certain = isinstance(error, InputError)
+                return self._result(None, str(State.FAILED), one_line(error), done=True, certain=certain)
         # Outside of `except`: its traceback holds what is to be freed.
         if shortage:
             self._close(State.OOM)
@@ -116,9 +122,25 @@ class TrialWorker(Trainable):
         torch.set_num_threads(self._threads)
         config = self._base.with_values(self._values)
         self._folder.mkdir(parents=True, exist_ok=True)
+        # The worker of a driver that was killed may take a moment to notice: two would write over each other.
+        self._stack.enter_context(locked(self._folder / LOCK, PATIENCE))
         trial = prepare(config, self._report)
+        self._go_on(trial)
         self._guard("start", lambda: self._open_tracker(config))
-        return trial.run(self._folder)
+        return trial.run(self._folder, resumable=True)
+
+    def _go_on(self, trial: Trial) -> None:
+        """Put a trial that was lost, with its worker or its driver, where its last checkpoint is."""
+        if not (self._folder / resume.FOLDER).is_dir():
+            return
+        try:
+            saved = resume.newest(self._folder, self._report)
+        except InputError as error:
+            # Killed before its first checkpoint was whole: there is nothing to lose.
+            self._report(f"begun anew: {error}")
+            return
+        resume.restore(saved, trial.trainer)
+        self._report(f"goes on in epoch {trial.trainer.progress.epoch}")
 
     def _open_tracker(self, config: Config) -> None:
         run = track(
@@ -179,7 +201,9 @@ class TrialWorker(Trainable):
             # The peak of this trial is not the next one's.
             torch.cuda.reset_peak_memory_stats()
 
-    def _result(self, row: dict[str, Any] | None, status: str, reason: str, done: bool) -> dict[str, Any]:
+    def _result(
+        self, row: dict[str, Any] | None, status: str, reason: str, done: bool, certain: bool = False
+    ) -> dict[str, Any]:
         last = self._last
         warnings, self._warnings = self._warnings, []
         return {
@@ -188,6 +212,7 @@ class TrialWorker(Trainable):
             "best_epoch": last.best_epoch if last else 0,
             "status": status,
             "reason": reason,
+            "certain": certain,
             "record": row,
             "warnings": warnings,
             "done": done,

@@ -123,6 +123,12 @@ def titled(session: int, title: str) -> list[int]:
     return [pid for pid, command in _processes(session).items() if command.startswith(title)]
 
 
+def raylet(session: int) -> int:
+    """Ray's own process of a session that starts and watches the workers."""
+    [pid] = [pid for pid, command in _processes(session).items() if "/raylet/raylet " in command]
+    return pid
+
+
 def worker(session: int, title: str) -> int:
     """A process that Ray has given a title; waits for it, as titles are written anew with every call."""
     deadline = time.monotonic() + 30

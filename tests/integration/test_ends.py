@@ -38,22 +38,26 @@ def test_an_interrupted_sweep_keeps_its_results_and_leaves_no_process(
     assert summary["best"]["objective"] > 0
     assert (sweep.folder / "best" / "weights.safetensors").is_file()
     assert sweep.events[-1]["reason"] == number.name
-    told = [event for event in sweep.events if event["event"] == "told"]
-    assert [event["state"] for event in told] == ["interrupted"] * summary["trials"]["total"]
+    assert [event["event"] for event in sweep.events].count("paused") == summary["trials"]["total"]
+    assert not [event for event in sweep.events if event["event"] == "told"]
+    assert f"--resume {sweep.folder}" in sweep.stdout.splitlines()[-1]
     assert results.summary(sweep.history)["best"] == summary["best"]
 
 
-def test_a_worker_that_is_killed_costs_its_trial_and_no_more(home: Path) -> None:
+def test_the_trial_of_a_worker_that_is_killed_goes_on_in_another(home: Path) -> None:
     process = start(home, "killed", "--trials", "3", "training.epochs=150", "sweep.grace=150")
     wait_for(
         home / "runs" / "killed" / "journal" / "events.jsonl",
-        lambda text: text.count('"reported"') > 3,
+        lambda text: all(text.count(f'"trial": "{name}", "record"') > 3 for name in ("0000", "0001")),
         process,
     )
     os.kill(worker(process.pid, "ray::_Inner"), signal.SIGKILL)
     sweep = end(process, home, "killed")
     assert sweep.status == 0, sweep.stderr
     assert soon_gone(process.pid), leftovers(process.pid)
-    assert sweep.summary["trials"]["failed"] == 1
-    assert sweep.summary["trials"]["complete"] == 2
-    assert sweep.summary["failures"] == {"failed: The actor died unexpectedly before finishing this task.": 1}
+    assert sweep.summary["trials"]["complete"] == 3
+    [retried] = [event for event in sweep.events if event["event"] == "retried"]
+    assert retried["reason"] == "The actor died unexpectedly before finishing this task."
+    trial = sweep.history.trials[retried["trial"]]
+    assert "goes on in epoch" in (sweep.folder / "trials" / trial.id / "log.txt").read_text()
+    assert [record["epoch"] for record in trial.records] == list(range(1, 151))

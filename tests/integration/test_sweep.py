@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from optuna.trial import TrialState
 
 from ristune.config import compose
 from ristune.sweep import results
 from ristune.sweep.__main__ import main
 from ristune.sweep.history import State
+from ristune.sweep.sampler import create_study, recall
+from ristune.sweep.space import Choices, Range
 from ristune.trial import prepare
 from tests.integration.sweeps import (
     Sweep,
@@ -100,8 +102,10 @@ def test_the_stopped_trials_say_which_cutoff_stopped_them(mixed: Sweep) -> None:
 
 
 def test_optuna_was_told_each_trial_once_with_its_state(mixed: Sweep) -> None:
-    backend = optuna.storages.journal.JournalFileBackend(str(mixed.folder / "journal" / "optuna.log"))
-    study = optuna.load_study(study_name="mixed", storage=optuna.storages.JournalStorage(backend))
+    # Optuna's study is in memory; this is what a driver that goes on makes of the journal.
+    study = create_study("mixed", compose().sweep)
+    space = {path: Choices((True, False)) for path in ("task.explode", "task.fail")}
+    recall(study, {"optimizer.lr": Range(1e-4, 1e-1, log=True), **space}, mixed.history.trials.values(), 1e6)
     told = Counter(event["trial"] for event in mixed.events if event["event"] == "told")
     assert set(told.values()) == {1}
     assert len(told) == len(study.trials) == 14
@@ -109,9 +113,9 @@ def test_optuna_was_told_each_trial_once_with_its_state(mixed: Sweep) -> None:
         ours = mixed.history.trials[f"{number:04d}"]
         assert trial.params == ours.values
         if ours.state is State.FAILED:
-            assert trial.state is optuna.trial.TrialState.FAIL
+            assert trial.state is TrialState.FAIL
         else:
-            assert trial.state is optuna.trial.TrialState.COMPLETE
+            assert trial.state is TrialState.COMPLETE
             assert trial.constraints == {"finite": float(ours.state is State.DIVERGED)}
             assert trial.value == (1e6 if ours.objective is None else ours.objective)
 

@@ -14,6 +14,8 @@ STARTED = {
     "overrides": ["task=toy", "space=toy", "sweep.seed=3", "training.epochs=9", "data.uri=data/x"],
     "config_dirs": ["/somewhere/configs"],
     "command": "python -m ristune.sweep --trials 6",
+    "source": {},
+    "dataset_id": "0123",
     "resources": {"cores": 4, "gpus": 1, "concurrency": 2, "cpus": 2, "gpu": 0.5},
     "versions": {"ristune": "0"},
 }
@@ -42,6 +44,25 @@ def reported(trial: str, epoch: int, objective: float, best_epoch: int | None = 
 
 def told(trial: str, state: str, time: float = 110.0, reason: str = "") -> dict[str, Any]:
     return {"event": "told", "time": time, "trial": trial, "state": state, "reason": reason}
+
+
+def paused(trial: str, time: float = 110.0) -> dict[str, Any]:
+    return {"event": "paused", "time": time, "trial": trial, "reason": "SIGINT"}
+
+
+def retried(trial: str, time: float = 110.0, reason: str = "killed", counted: bool = True) -> dict[str, Any]:
+    return {"event": "retried", "time": time, "trial": trial, "reason": reason, "counted": counted}
+
+
+def decided(trial: str, rung: int, objective: float | None, decision: str = "continue") -> dict[str, Any]:
+    return {
+        **{"event": "decided", "time": 110.0, "trial": trial, "epoch": rung or 1, "rung": rung},
+        **{"objective": objective, "cutoff": None, "decision": decision, "reason": ""},
+    }
+
+
+def resumed(time: float = 200.0, **more: Any) -> dict[str, Any]:
+    return {"event": "sweep_resumed", "time": time, "requested": 6, **more}
 
 
 def history(*events: dict[str, Any]) -> History:

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,14 @@ def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "e.jsonl").read_text()
 
 
+def test_a_sweep_has_one_driver(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "runs" / "journal" / "e.jsonl")
+    with pytest.raises(InputError, match=rf"one driver only, and process {os.getpid()} on \S+ is running it"):
+        Journal(tmp_path / "runs" / "journal" / "e.jsonl")
+    first.close()
+    Journal(tmp_path / "runs" / "journal" / "e.jsonl").close()
+
+
 def test_plain_values_are_json() -> None:
     assert json.loads(json.dumps(plain({"s": State.OOM, "t": (1, None), 3: True}))) == {
         "s": "oom",
@@ -80,7 +89,7 @@ def test_plain_values_are_json() -> None:
 def test_the_live_history_is_what_the_file_says(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "e.jsonl")
     journal.append(Event.ASKED, trial="0000", values={"a": 1})
-    journal.append(Event.FAILED, trial="0000", state=State.OOM, reason="boom", traceback="")
+    journal.append(Event.TOLD, trial="0000", state=State.OOM, objective=None, feasible=False, reason="boom")
     journal.close()
     again = History()
     for event in read(tmp_path / "e.jsonl"):

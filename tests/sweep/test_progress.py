@@ -8,7 +8,7 @@ from rich.console import Console
 from ristune.sweep import progress
 from ristune.sweep.history import History
 from ristune.sweep.progress import Displays, LiveTable, PlainLines, eta, event_line, status_line, table
-from tests.sweep.events import asked, history, mixed, reported, started, told
+from tests.sweep.events import asked, history, mixed, paused, reported, resumed, retried, started, told
 
 
 def shown(sweep: History, now: float = 120.0, height: int = 40) -> str:
@@ -35,9 +35,20 @@ def test_an_event_is_one_line_that_can_be_grepped() -> None:
 
 def test_a_lost_actor_is_one_line_with_its_cause() -> None:
     sweep = mixed()
-    assert event_line(sweep, {**told("0003", "failed"), "reason": ""}) == ""
-    cause = {"event": "failed", "time": 1.0, "trial": "0003", "state": "failed", "reason": "x"}
-    assert event_line(sweep, cause).startswith("trial=0003 failed")
+    cause = {"event": "failed", "time": 1.0, "trial": "0005", "state": "failed", "reason": "killed"}
+    assert event_line(sweep, cause) == ""
+    assert event_line(sweep, retried("0005")) == "trial=0005 lost, runs again reason='killed'"
+    assert event_line(sweep, told("0003", "failed", reason="killed")).startswith("trial=0003 failed epoch=1")
+
+
+def test_a_sweep_that_goes_on_says_so() -> None:
+    sweep = mixed()
+    sweep.apply(paused("0005"))
+    assert event_line(sweep, paused("0005")).startswith(
+        "trial=0005 interrupted epoch=1 objective=0.5 best=0.25"
+    )
+    assert event_line(sweep, resumed(requested=9)) == "sweep=made-up resumed trials=9"
+    assert "0005    interrupted" in shown(sweep)
 
 
 def test_the_status_counts_and_estimates() -> None:
@@ -65,7 +76,7 @@ def test_there_is_no_estimate_before_there_is_a_pace_nor_after_the_end() -> None
 
 
 def test_interrupted_trials_do_not_count_as_finished() -> None:
-    sweep = history(asked("a"), started("a"), told("a", "interrupted"))
+    sweep = history(asked("a"), started("a"), paused("a"))
     assert "finished=0/6" in status_line(sweep, 120.0)
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from ristune.sweep.scheduler import Decision, GuardedASHA, Rungs
+from ristune.sweep.history import History
+from ristune.sweep.scheduler import Decision, GuardedASHA, Rungs, fields
+from tests.sweep.events import asked, history
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
@@ -14,9 +16,11 @@ CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 class Bench:
     """A scheduler and what it decided."""
 
-    def __init__(self, epochs: int = 9, grace: int = 1, reduction: int = 3) -> None:
+    def __init__(
+        self, epochs: int = 9, grace: int = 1, reduction: int = 3, history: History | None = None
+    ) -> None:
         self.decisions: list[Decision] = []
-        self.asha = GuardedASHA(epochs, grace, reduction, self.decisions.append)
+        self.asha = GuardedASHA(epochs, grace, reduction, self.decisions.append, history or History())
 
     def report(self, trial: str, epoch: int, objective: Any, status: str = "running", **more: Any) -> str:
         result = {"epoch": epoch, "objective": objective, "status": status, "best_epoch": epoch, **more}
@@ -161,3 +165,20 @@ def test_a_study_with_diverging_trials_wastes_nothing_on_them() -> None:
                 break
     assert spent["diverged"] == 20
     assert spent["sound"] < 40 * 27 / 2
+
+
+def test_a_resumed_sweep_goes_on_with_its_rungs() -> None:
+    whole, first = Bench(), Bench()
+    reports = [("a", 0.5), ("b", 0.4), ("c", 0.6), ("d", 0.45), ("e", 0.1)]
+    expected = [whole.report(name, 1, value) for name, value in reports]
+    found = [first.report(name, 1, value) for name, value in reports[:3]]
+    known = history(*[asked(name) for name in "abc"])
+    for decision in first.decisions:
+        known.apply({"event": "decided", "time": 110.0, **fields(decision)})
+    second = Bench(history=known)
+    assert second.asha.rungs.recorded == first.asha.rungs.recorded
+    # One that has been at the rung is not decided on again, and one that was stopped stays stopped.
+    assert (second.report("a", 1, 0.5), second.report("c", 1, 0.6)) == (CONTINUE, STOP)
+    found += [second.report(name, 1, value) for name, value in reports[3:]]
+    assert found == expected
+    assert second.asha.rungs.recorded == whole.asha.rungs.recorded

@@ -99,8 +99,8 @@ def test_global_generators_do_not_leak_into_a_trial(
         def __init__(self, trial: Any) -> None:
             self.trial = trial
 
-        def run(self, folder: Path) -> Iterator[Any]:
-            for record in self.trial.run(folder):
+        def run(self, folder: Path, resumable: bool) -> Iterator[Any]:
+            for record in self.trial.run(folder, resumable):
                 drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
                 yield record
 
@@ -165,8 +165,8 @@ def test_running_out_of_memory_ends_a_trial_with_its_best(
         def __init__(self, trial: Any) -> None:
             self.trial = trial
 
-        def run(self, folder: Path) -> Iterator[Any]:
-            yield next(self.trial.run(folder))
+        def run(self, folder: Path, resumable: bool) -> Iterator[Any]:
+            yield next(self.trial.run(folder, resumable))
             raise torch.OutOfMemoryError("CUDA out of memory.\n Tried to allocate 9 GiB")
 
     monkeypatch.setattr(worker_module, "prepare", lambda config, report: Hungry(original(config, report)))
@@ -274,3 +274,34 @@ def test_each_trial_is_tracked_in_its_folder_under_the_sweeps_name(
     assert [run["values"] for run in seen] == [{"task.width": 4}, {"task.width": 8}]
     assert seen[1]["resolved"]["task"]["width"] == 8
     json.dumps(seen[1]["resolved"])
+
+
+def test_a_trial_that_was_lost_goes_on_from_its_checkpoint(actor: Callable[..., Actor]) -> None:
+    whole = actor("training.epochs=5").run("0000")
+    first = actor("training.epochs=5")
+    lost = first.run("0000", epochs=2)
+    first.worker.cleanup()
+    # The last record came before its state was kept: the epoch is trained, and reported, again.
+    second = Actor(first.setup["base"], first.folder)
+    found = second.run("0000")
+    assert [result["epoch"] for result in found] == [2, 3, 4, 5]
+    assert values_of(lost) == values_of(whole)[:2]
+    assert values_of(found) == values_of(whole)[1:]
+    assert "goes on in epoch 2" in (first.folder / "trials" / "0000" / "log.txt").read_text()
+
+
+def test_a_checkpoint_that_never_was_whole_costs_no_trial(actor: Callable[..., Actor]) -> None:
+    made = actor()
+    torn = made.folder / "trials" / "0000" / "resume" / "000002-000000000"
+    torn.mkdir(parents=True)
+    (torn / "state.json").write_text("{")
+    assert [result["epoch"] for result in made.run("0000")] == [1, 2, 3]
+    assert "begun anew" in (made.folder / "trials" / "0000" / "log.txt").read_text()
+
+
+def test_a_refused_value_is_certain_to_be_refused_again(actor: Callable[..., Actor]) -> None:
+    made = actor()
+    [refused] = made.run("0000", optimizer__lr=-1.0)
+    assert (refused["status"], refused["certain"]) == ("failed", True)
+    [failed] = made.run("0001", task__fail=True)
+    assert (failed["status"], failed["certain"]) == ("failed", False)

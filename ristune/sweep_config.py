@@ -1,0 +1,44 @@
+"""The group `sweep`: how values are proposed, how trials are stopped, and what they run on."""
+
+from dataclasses import dataclass
+
+from ristune.errors import require
+
+SAMPLERS = ("tpe", "random")
+# What every generator that is seeded takes.
+SEEDS = 2**32
+SEED_RULE = "in [0, 2**32)"
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """The group `sweep`."""
+
+    sampler: str
+    startup_trials: int
+    seed: int
+    grace: int
+    reduction: int
+    concurrency: int
+    cpus_per_trial: int
+    gpu_per_trial: float
+    max_retries: int
+    max_failed_share: float
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            InputError: naming the first value out of its range.
+        """
+        require(self.sampler in SAMPLERS, "sweep.sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        require(0 <= self.seed < SEEDS, "sweep.seed", self.seed, SEED_RULE)
+        require(self.startup_trials >= 1, "sweep.startup_trials", self.startup_trials, "at least 1")
+        require(self.grace >= 1, "sweep.grace", self.grace, "at least 1")
+        require(self.reduction >= 2, "sweep.reduction", self.reduction, "at least 2")
+        require(self.concurrency >= 0, "sweep.concurrency", self.concurrency, "0 (auto) or more")
+        require(self.cpus_per_trial >= 0, "sweep.cpus_per_trial", self.cpus_per_trial, "0 (auto) or more")
+        require(0 < self.gpu_per_trial <= 1, "sweep.gpu_per_trial", self.gpu_per_trial, "in (0, 1]")
+        require(self.max_retries >= 0, "sweep.max_retries", self.max_retries, "0 or more")
+        share = self.max_failed_share
+        require(0 < share <= 1, "sweep.max_failed_share", share, "in (0, 1]")
