@@ -21,14 +21,14 @@ sweep: env
 	$(RUN) -m ristune.sweep --trials 8 data.uri=data/nearfield-small \
 		simulator.train=4096 simulator.val=512 simulator.test=512 training.epochs=4
 
-# Everything CI runs: style, types, and every test, also those that start Ray or an S3 server, or
-# build the wheel.
-test: lint
-	$(RUN) -m pytest -m ""
+# Everything CI runs: style, types, the tests on every core, and then, one at a time, those that start Ray
+# or an S3 server, or build the wheel.
+test: lint fast
+	$(RUN) -m pytest -m "ray or s3 or wheel"
 
-# The tests that need a few seconds each at most.
+# The tests that need a few seconds each at most; a file stays on one core, with what it has set up.
 fast: env
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
 
 lint: env
 	$(VENV)/bin/ruff format --check .

@@ -1,8 +1,10 @@
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 TOY = ["task=toy", "space=toy", "--config-dir", "tests/configs", "tracking.mode=disabled"]
 
@@ -14,6 +16,13 @@ def _ctrl_c_is_heard() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler if before is signal.SIG_IGN else before)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_core_a_process() -> None:
+    """Tests share the machine's cores among processes; threads on top of these would only wait."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
