@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from ristune import cli
@@ -27,6 +28,8 @@ from ristune.training.forward import forward
 from ristune.training.task import Batch, EvaluatesCells, Output, Task
 from ristune.trial import build_task, finite
 
+# Columns of a table that no terminal and no file cuts.
+WIDEST = 10_000
 EXAMPLES = """\
   python -m ristune.evaluate --checkpoint runs/NAME/best
   python -m ristune.evaluate --checkpoint runs/NAME/best --split val --scenes 500 --out tables.json
@@ -156,6 +159,13 @@ def render(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table that is wider than the console as it is: cut figures are none."""
+    natural = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+    console.width = max(console.width, natural)
+    console.print(table)
+
+
 def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser("evaluate", "Measure a checkpoint beside what it must beat.", EXAMPLES)
     parser.add_argument(
@@ -201,7 +211,8 @@ def _main(argv: Sequence[str]) -> int:
             cells,
         )
     for name, rows in tables.items():
-        console.print(name, render(rows), sep="\n")
+        console.print(name)
+        print_whole(console, render(rows))
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(_json(tables), indent=2, allow_nan=False) + "\n")

@@ -1,9 +1,12 @@
+import io
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ristune.errors import InputError
+from ristune.evaluate import print_whole, render
 from ristune.page import cell_text, require_matplotlib, write
 
 pytest.importorskip("matplotlib")
@@ -42,3 +45,14 @@ def test_pictures_without_matplotlib_are_refused_before_any_work(monkeypatch):
         InputError, match=r"--report: got 'x'; matplotlib is required .*pip install 'ristune\[plot\]'"
     ):
         require_matplotlib("--report", Path("x"))
+
+
+def test_a_table_that_is_wider_than_the_terminal_is_printed_whole():
+    row = {"estimator": "maximum likelihood, exchanged"} | {
+        f"snr {n}, k 1": f"{n} (+0.000)" for n in range(9)
+    }
+    console = Console(file=io.StringIO(), width=80)
+    print_whole(console, render([row]))
+    text = console.file.getvalue()
+    assert all(word in text for entry in row.items() for word in entry)
+    assert "\u2026" not in text
