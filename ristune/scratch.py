@@ -21,12 +21,16 @@ def scratch_folder() -> Iterator[Path]:
     place = tempfile.gettempdir()
     short = place if len(place) + len("/ristune-12345678/ray") <= LONGEST_TEMPORARY else "/tmp"
     _clear_up(Path(short))
-    with (
-        tempfile.TemporaryDirectory(prefix=PREFIX, dir=short, ignore_cleanup_errors=True) as folder,
-        (Path(folder) / ALIVE).open("w") as lock,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Path(folder)
+    while True:
+        with (
+            tempfile.TemporaryDirectory(prefix=PREFIX, dir=short, ignore_cleanup_errors=True) as folder,
+            (Path(folder) / ALIVE).open("w") as lock,
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Another process that clears up may have come between the two.
+            if (Path(folder) / ALIVE).exists():
+                yield Path(folder)
+                return
 
 
 def _clear_up(place: Path) -> None:

@@ -70,3 +70,18 @@ def test_a_folder_in_use_is_left_alone(place: Path) -> None:
         with scratch_folder() as second:
             assert first != second
         assert (first / "file").read_text() == "mine"
+
+
+def test_a_folder_that_is_cleared_up_as_it_is_made_is_made_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, times = scratch.fcntl.flock, iter(range(9))
+
+    def late(file: object, operation: int) -> None:
+        if next(times) == 0:
+            scratch._clear_up(place)
+        flock(file, operation)
+
+    monkeypatch.setattr(scratch.fcntl, "flock", late)
+    with scratch_folder() as folder:
+        assert (folder / scratch.ALIVE).exists()

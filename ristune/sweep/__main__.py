@@ -79,13 +79,15 @@ def _resume(arguments: argparse.Namespace, command: str) -> int:
         if value is not None:
             rule = "a sweep is resumed in its own folder, with its own configuration"
             raise InputError(option, str(value), rule, f"leave out {option}, or start anew without --resume")
-    with closing(open_sweep(arguments.resume)) as journal:
+    # `.` has no name.
+    directory = arguments.resume if arguments.resume.name else arguments.resume.resolve()
+    with closing(open_sweep(directory)) as journal:
         config = restored(journal.history, arguments.overrides)
         if arguments.show_config:
             print(cli.show(config.resolved()), end="")
             return cli.DONE
         trials = trials_in_total(journal.history, arguments.trials)
-        sweep = _plan(arguments, config, trials, arguments.resume, command, journal.history)
+        sweep = _plan(arguments, config, trials, directory, command, journal.history)
         return cli.DONE if sweep is None else _run(sweep, journal)
 
 
@@ -129,7 +131,7 @@ def _plan(
     from ristune.sweep.tuner import SweepPlan
 
     return SweepPlan(
-        name=directory.name,
+        name=directory.name if history is None else history.started["name"],
         directory=directory,
         config=config,
         space=space,

@@ -90,18 +90,15 @@ class TrialHistory:
         self._since = None
 
     def report(self, record: dict[str, Any]) -> None:
-        """Take a record; one of an epoch that was lost and trained again takes the place of the first."""
+        """Take a record; that of an epoch trained again takes the place of the first, and of all after."""
         epoch = record["epoch"]
-        known = [row["epoch"] for row in self.records] if epoch <= self.epoch else []
-        if epoch in known:
-            self.records[known.index(epoch)] = record
-        else:
-            self.records.append(record)
-        self.epoch = max(self.epoch, epoch)
-        # The trainer's own account, which its checkpoint follows; a late report never takes it back.
-        if record["best_epoch"] > self.best_epoch:
-            self.objective = record["objective"]
-            self.best_epoch = record["best_epoch"]
+        if epoch <= self.epoch:
+            self.records = [row for row in self.records if row["epoch"] < epoch]
+        self.records.append(record)
+        self.epoch = epoch
+        # The trainer's own account, which its checkpoint follows.
+        self.best_epoch = record["best_epoch"]
+        self.objective = record["objective"] if self.best_epoch else None
 
 
 @dataclass

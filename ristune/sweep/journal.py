@@ -56,8 +56,9 @@ class Event(StrEnum):
     SWEEP_ENDED = "sweep_ended"
 
 
-# What must survive a power cut at once; the rest survives the death of the process.
-_SYNCED = (Event.SWEEP_STARTED, Event.SWEEP_RESUMED, Event.TOLD, Event.RETRIED, Event.SWEEP_ENDED)
+# What may be lost in a power cut; all else is on the disk before the sweep goes on. A checkpoint is written
+# after the reports before it, so that none is newer than the journal.
+_UNSYNCED = (Event.STARTED, Event.STOPPED, Event.FAILED, Event.PAUSED, Event.WARNED)
 
 
 class Journal:
@@ -83,8 +84,13 @@ class Journal:
             _drop_cut_off_line(path)
         self.path = path
         self.history = History()
-        for event in events:
-            self.history.apply(event)
+        for number, event in enumerate(events, start=1):
+            try:
+                self.history.apply(event)
+            except (KeyError, TypeError) as error:
+                self._stack.close()
+                rule = f"it must go with the events before it ({error!r})"
+                raise InputError(str(path), f"line {number}", rule, "restore the file from a copy") from error
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, event: Event, **fields: Any) -> dict[str, Any]:
@@ -101,11 +107,13 @@ class Journal:
             OSError: if the disk refuses it: a sweep without its journal would be lost work.
         """
         row = {"event": str(event), "time": time.time(), **plain(fields)}
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
-        if event in _SYNCED:
-            os.fsync(self._file.fileno())
+        line = json.dumps(row, allow_nan=False) + "\n"
+        # First: what the history refuses must not reach the file.
         self.history.apply(row)
+        self._file.write(line)
+        self._file.flush()
+        if event not in _UNSYNCED:
+            os.fsync(self._file.fileno())
         return row
 
     def close(self) -> None:

@@ -32,7 +32,8 @@ def open_sweep(directory: Path) -> Journal:
     journal = Journal(path)
     if not journal.history.started:
         journal.close()
-        raise InputError("--resume", str(directory), f"{rule} that has started", "start it anew")
+        remedy = "remove the folder, and start it anew"
+        raise InputError("--resume", str(directory), f"{rule} that has started", remedy)
     return journal
 
 

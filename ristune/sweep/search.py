@@ -142,13 +142,14 @@ class StudySearch(Searcher):
             self.on_trial_result(trial_id, result)
             self._tell(name, _ENDS[result["status"]], str(result.get("reason", "")))
 
-    def lost(self, name: str, state: State, reason: str, blameless: bool) -> None:
+    def lost(self, name: str, state: State, reason: str, raised: bool, blameless: bool) -> None:
         """The actor of a trial was lost.
 
         Args:
             name: of the trial.
             state: failed, or oom.
             reason: in a line.
+            raised: whether it raised an exception, as on a GPU, and was not killed.
             blameless: whether its machine was lost with it: that says nothing of the trial.
         """
         trial = self._open.get(name)
@@ -159,7 +160,8 @@ class StudySearch(Searcher):
         elif blameless:
             self._retry(name, reason, counted=False)
         else:
-            self._failed(name, reason, certain=False)
+            refused = "InputError" in reason.partition(":")[0]
+            self._failed(name, reason, certain=raised and (refused or reason == trial.reason))
 
     def close(self, reason: str) -> None:
         """Note that the trials that have not ended are interrupted; the sweep may be resumed."""
@@ -182,10 +184,11 @@ class StudySearch(Searcher):
 
     def _ask(self) -> str:
         trial = ask(self._study, self._config)
-        name = f"{trial.number:04d}"
-        self._open[name] = _Open(trial, suggest(self._space, trial))
+        name, values = f"{trial.number:04d}", suggest(self._space, trial)
+        # Noted first: one that an interrupt leaves in the journal alone is waiting, one elsewhere unknown.
+        self._note(Event.ASKED, trial=name, values=values)
+        self._open[name] = _Open(trial, values)
         self._asked += 1
-        self._note(Event.ASKED, trial=name, values=self._open[name].values)
         return name
 
     def _in_hands(self, trial_id: str) -> _Open | None:

@@ -36,6 +36,8 @@ FINISHED, INTERRUPTED, BROKEN = "finished", "interrupted", "broken"
 RESULTS_PERIOD = 30.0
 # What Ray says of an actor whose machine is gone.
 NODE_LOST = "its node has died"
+# What a traceback of a worker has, and an account of its death has not.
+RAISED = "ray::"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Recorder(Callback):
         state, reason = diagnose(text)
         name = trial.config["trial"]
         self._note(Event.FAILED, trial=name, state=state, reason=reason, traceback=text)
-        self._search.lost(name, state, reason, blameless=NODE_LOST in text)
+        self._search.lost(name, state, reason, raised=RAISED in text, blameless=NODE_LOST in text)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Let the display turn."""
@@ -154,6 +156,10 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
     outcome, reason = FINISHED, ""
     with interrupts() as interrupt:
         _note_start(sweep, journal.history, note)
+        # A driver that was killed may have told a trial, and not cleared up after it.
+        for trial in journal.history.trials.values():
+            if trial.state.ended:
+                resume.drop(sweep.directory / "trials" / trial.id)
         try:
             with ray_running(sweep.resources, sweep.address, sweep.directory / RAY_LOG) as scratch:
                 # Ray has put a handler of its own in place.
@@ -188,7 +194,7 @@ def diagnose(error: str) -> tuple[State, str]:
     if "OutOfMemoryError" in error:
         return State.OOM, next(line for line in lines if "OutOfMemoryError" in line)
     # A traceback of the worker ends with what happened, an account of its death begins with it.
-    return State.FAILED, lines[-1] if any("ray::" in line for line in lines) else lines[0]
+    return State.FAILED, lines[-1] if any(RAISED in line for line in lines) else lines[0]
 
 
 def _run_trials(

@@ -139,6 +139,12 @@ class TrialWorker(Trainable):
             # Killed before its first checkpoint was whole: there is nothing to lose.
             self._report(f"begun anew: {error}")
             return
+        # A journal that lost its end in a power cut gives the number to another trial.
+        known = saved.state["config"]
+        if any(_at(known, path) != value for path, value in self._values.items()):
+            resume.drop(self._folder)
+            self._report("begun anew: the checkpoint is of other values")
+            return
         resume.restore(saved, trial.trainer)
         self._report(f"goes on in epoch {trial.trainer.progress.epoch}")
 
@@ -217,6 +223,14 @@ class TrialWorker(Trainable):
             "warnings": warnings,
             "done": done,
         }
+
+
+def _at(config: Mapping[str, Any], path: str) -> Any:
+    """The value at a path of a configuration."""
+    value: Any = config
+    for key in path.split("."):
+        value = value[key]
+    return value
 
 
 def one_line(error: BaseException) -> str:

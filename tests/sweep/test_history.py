@@ -114,9 +114,12 @@ def test_rungs_are_what_was_decided() -> None:
     assert [trial.stopping for trial in sweep.trials.values()] == [False, True, False]
 
 
-def test_a_late_report_keeps_the_best() -> None:
-    sweep = history(asked("a"), reported("a", 3, 0.2), reported("a", 1, 0.5))
-    assert (sweep.trials["a"].objective, sweep.trials["a"].epoch) == (0.2, 3)
+def test_what_came_after_an_epoch_that_is_trained_again_is_taken_back() -> None:
+    sweep = history(asked("a"), *[reported("a", epoch, 1 / epoch) for epoch in (1, 2, 3)])
+    # Its checkpoint was of epoch 1; not every device trains the same again.
+    sweep.apply(reported("a", 2, 1.0, best_epoch=1))
+    trial = sweep.trials["a"]
+    assert ([row["epoch"] for row in trial.records], trial.objective, trial.best_epoch) == ([1, 2], 1.0, 1)
 
 
 def test_an_event_of_a_trial_never_asked_is_a_damaged_journal() -> None:

@@ -70,6 +70,20 @@ def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "e.jsonl").read_text()
 
 
+def test_an_event_of_a_trial_that_was_never_asked_reaches_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    write_some(path)
+    journal = Journal(path)
+    with pytest.raises(KeyError):
+        journal.append(Event.PAUSED, trial="9999", reason="")
+    journal.close()
+    assert len(read(path)) == 2
+    with path.open("a") as file:
+        file.write('{"event": "paused", "time": 1.0, "trial": "9999", "reason": ""}\n')
+    with pytest.raises(InputError, match="got 'line 3'; it must go with the events before it"):
+        Journal(path)
+
+
 def test_a_sweep_has_one_driver(tmp_path: Path) -> None:
     first = Journal(tmp_path / "runs" / "journal" / "e.jsonl")
     with pytest.raises(InputError, match=rf"one driver only, and process {os.getpid()} on \S+ is running it"):

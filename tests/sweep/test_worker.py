@@ -305,3 +305,13 @@ def test_a_refused_value_is_certain_to_be_refused_again(actor: Callable[..., Act
     assert (refused["status"], refused["certain"]) == ("failed", True)
     [failed] = made.run("0001", task__fail=True)
     assert (failed["status"], failed["certain"]) == ("failed", False)
+
+
+def test_a_checkpoint_of_other_values_is_not_gone_on_with(actor: Callable[..., Actor]) -> None:
+    made = actor("training.epochs=5")
+    made.run("0000", epochs=3, optimizer__lr=0.5)
+    made.worker.cleanup()
+    second = Actor(made.setup["base"], made.folder)
+    found = second.run("0000", optimizer__lr=1e-4)
+    assert [result["epoch"] for result in found] == [1, 2, 3, 4, 5]
+    assert values_of(found) == values_of(actor("training.epochs=5").run("0000", optimizer__lr=1e-4))
