@@ -5,14 +5,17 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # A socket's path ends at 107 characters, and Ray appends about 62.
 LONGEST_TEMPORARY = 40
 # Of the folders, and of the file in each that its owner has locked.
 PREFIX, ALIVE = "ristune-", "alive"
+# Looks for processes to end, and seconds between two.
+PASSES, PERIOD = 50, 0.05
 
 
 @contextmanager
@@ -47,12 +50,31 @@ def _clear_up(place: Path) -> None:
 
 
 def _end_orphans(scratch: Path) -> None:
-    """End the helpers of a Ray whose driver was killed: they outlive it by minutes, and its folder."""
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            theirs = f"TMPDIR={scratch}\0".encode() in environment.read_bytes()
-            if theirs and os.readlink(environment.parent / "exe") == os.readlink("/proc/self/exe"):
-                os.kill(int(environment.parent.name), signal.SIGKILL)
+    """End what is left of a Ray whose driver was killed: some of it outlives it by minutes."""
+    # One that is ended may have been starting another.
+    for _ in range(PASSES):
+        orphans = _of(scratch)
+        for pid in orphans:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not orphans:
+            return
+        time.sleep(PERIOD)
+
+
+def _of(scratch: Path) -> list[int]:
+    """Processes that were started with the folder as their place for temporary files, or have one open in it.
+
+    Those that set a title, as Ray's do, write over their environment.
+    """
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
         # Another user's, or one that has just ended.
-        except (PermissionError, FileNotFoundError, ProcessLookupError):
-            continue
+        with suppress(PermissionError, FileNotFoundError, ProcessLookupError):
+            started = f"TMPDIR={scratch}".encode() in (process / "environ").read_bytes().split(b"\0")
+            files = {os.readlink(file) for file in (process / "fd").iterdir()}
+            # The lock itself is opened by whoever clears up.
+            inside = {file for file in files if file.startswith(f"{scratch}/")} - {str(scratch / ALIVE)}
+            if started or inside:
+                found.append(int(process.name))
+    return [pid for pid in found if pid != os.getpid()]

@@ -20,6 +20,7 @@ from tests.integration.sweeps import (
     end,
     environment,
     launch,
+    leftovers,
     raylet,
     soon_gone,
     start,
@@ -85,7 +86,8 @@ def test_a_sweep_that_is_killed_twice_ends_as_one_that_never_was(home: Path) -> 
     third = end(resume(home, "killed"), home, "killed")
     assert third.status == 0, third.stderr
     # Ray's helpers outlive a driver that is killed; the next one ends them, and clears up.
-    assert soon_gone(first.pid) and soon_gone(second.pid)
+    assert soon_gone(first.pid), leftovers(first.pid)
+    assert soon_gone(second.pid), leftovers(second.pid)
     for folder in home.glob("tmp*wandb-*"):
         # Of wandb, which Ray imports into the driver.
         folder.rmdir()
