@@ -92,6 +92,18 @@ def literal(value: Any) -> str:
     return "null" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
+def value_at(values: Mapping[str, Any], path: str) -> Any:
+    """The value at a path that is there.
+
+    Raises:
+        KeyError: if it is not.
+    """
+    node: Any = values
+    for key in path.split("."):
+        node = node[key]
+    return node
+
+
 def check_resumable(overrides: Sequence[str], what: str, allowed: tuple[str, ...]) -> None:
     """Refuse overrides that would make another training, or another sweep, of one that is resumed.
 

@@ -51,7 +51,7 @@ def _clear_up(place: Path) -> None:
 
 def _end_orphans(scratch: Path) -> None:
     """End what is left of a Ray whose driver was killed: some of it outlives it by minutes."""
-    # One that is ended may have been starting another.
+    # One that is ended may have been starting another, and a kill takes effect a moment later.
     for _ in range(PASSES):
         orphans = _of(scratch)
         for pid in orphans:

@@ -19,13 +19,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def killed(place: Path) -> int:
+# How a helper is known: by its environment, or, where its title has written over that, by a file it has open.
+ENVIRONMENT = "env={**os.environ, 'TMPDIR': str(folder)}"
+OPEN_FILE = "stdout=(folder / 'log').open('w')"
+
+
+def killed(place: Path, known: str) -> int:
     """A process that made a folder, started a helper, and was killed; the helper's id."""
     code = (
         f"{HELPER}from ristune import scratch; scratch.LONGEST_TEMPORARY = 1000\n"
         "with scratch_folder() as folder:\n"
         "    sleep = [sys.executable, '-c', 'import time; time.sleep(100)']\n"
-        "    helper = subprocess.Popen(sleep, env={**os.environ, 'TMPDIR': str(folder)})\n"
+        f"    helper = subprocess.Popen(sleep, {known})\n"
         "    print(helper.pid, flush=True); time.sleep(100)"
     )
     environment = {**os.environ, "TMPDIR": str(place)}
@@ -53,8 +58,9 @@ def test_a_folder_is_gone_afterwards(place: Path) -> None:
     assert list(place.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_ended_and_removed(place: Path) -> None:
-    helper = killed(place)
+@pytest.mark.parametrize("known", [ENVIRONMENT, OPEN_FILE])
+def test_what_a_killed_process_left_is_ended_and_removed(place: Path, known: str) -> None:
+    helper = killed(place, known)
     assert running(helper) and len(list(place.iterdir())) == 1
     with scratch_folder() as folder:
         assert list(place.iterdir()) == [folder]

@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from ristune import trial as trial_module
 from ristune.config import compose
 from ristune.errors import InputError
 from ristune.training import checkpoint, dump, resume
@@ -114,3 +117,19 @@ def test_a_trial_that_is_asked_to_stop_keeps_the_window_it_has_just_trained(toy_
     assert len(records) == 1 and trial.trainer.interrupted
     progress = resume.newest(tmp_path, print).state["training"]["progress"]
     assert (progress["epoch"], progress["done"], progress["batches"]) == (2, 4, 12)
+
+
+def test_keeping_states_takes_a_small_share_of_short_epochs(toy_dataset, tmp_path, monkeypatch):
+    clock, kept = [0.0], []
+
+    def keep(directory, trainer, origin):
+        clock[0] += 1.0
+        kept.append(trainer.progress.epoch)
+
+    monkeypatch.setattr(trial_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(resume, "keep", keep)
+    trial = prepare(composed(toy_dataset, "training.epochs=9"), print)
+    for _ in trial.run(tmp_path, resumable=True):
+        clock[0] += 5.0
+    # One that takes a second is worth it once in twenty: after the first, every fourth of five seconds.
+    assert kept == [2, 6]

@@ -24,6 +24,7 @@ def report(console: Console, history: History, directory: Path) -> None:
     console.print(table)
     best = history.best
     if best is None and history.count(State.INTERRUPTED):
+        _print_causes(history)
         print(f"no trial had ended an epoch: there is no best yet\nresults: {directory}")
         return
     if best is None:

@@ -36,6 +36,7 @@ def locked(path: Path, patience: float = 0.0) -> Iterator[None]:
                 if time.monotonic() >= deadline:
                     file.seek(0)
                     raise Held(file.read().strip() or "another process") from error
+                # The system has no wait for a lock that ends by itself.
                 time.sleep(PERIOD)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")

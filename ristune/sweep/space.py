@@ -9,7 +9,7 @@ import optuna
 
 from ristune.config import Config
 from ristune.errors import InputError
-from ristune.overrides import check_value
+from ristune.overrides import check_value, value_at
 
 Scalar = bool | int | float | str | None
 
@@ -184,9 +184,7 @@ def _check_path(config: Config, path: str) -> None:
 
 def _refuse_integers_for_a_number(source: Mapping[str, Any], path: str, distribution: Range) -> None:
     """A dropout from 0 to 1 would be drawn as 0 or 1: silence would hide it."""
-    node: Any = source
-    for key in path.split("."):
-        node = node[key]
+    node = value_at(source, path)
     if isinstance(node, float):
         raise InputError(
             f"space: {path}",

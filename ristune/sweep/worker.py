@@ -14,6 +14,7 @@ from ray.tune import Trainable
 
 from ristune.config import Config
 from ristune.errors import InputError
+from ristune.overrides import value_at
 from ristune.sweep.history import State
 from ristune.sweep.lock import locked
 from ristune.tracking import Run, track
@@ -141,7 +142,7 @@ class TrialWorker(Trainable):
             return
         # A journal that lost its end in a power cut gives the number to another trial.
         known = saved.state["config"]
-        if any(_at(known, path) != value for path, value in self._values.items()):
+        if any(value_at(known, path) != value for path, value in self._values.items()):
             resume.drop(self._folder)
             self._report("begun anew: the checkpoint is of other values")
             return
@@ -223,14 +224,6 @@ class TrialWorker(Trainable):
             "warnings": warnings,
             "done": done,
         }
-
-
-def _at(config: Mapping[str, Any], path: str) -> Any:
-    """The value at a path of a configuration."""
-    value: Any = config
-    for key in path.split("."):
-        value = value[key]
-    return value
 
 
 def one_line(error: BaseException) -> str:

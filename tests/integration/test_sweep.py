@@ -179,3 +179,26 @@ def test_a_sweep_in_which_all_fail_says_why(tmp_path: Path, capsys: pytest.Captu
     assert "ristune.train" not in captured.out
     summary = json.loads((tmp_path / "runs" / "failing" / "summary.json").read_text())
     assert (summary["best"], summary["trials"]["failed"]) == (None, 3)
+
+
+def test_a_sweep_most_of_whose_trials_fail_stops_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "groups" / "space").mkdir(parents=True)
+    (tmp_path / "groups" / "space" / "fail.yaml").write_text("task.fail: {choices: [true]}\n")
+    more = (
+        "--trials",
+        "30",
+        "space=fail",
+        "--config-dir",
+        str(tmp_path / "groups"),
+        "tracking.mode=disabled",
+    )
+    assert main(arguments(tmp_path, "failing", *more, "sweep.max_retries=0")) == 1
+    captured = capsys.readouterr()
+    assert "5 of the 5 trials that ended have failed, more than sweep.max_failed_share (0.5)" in captured.err
+    assert "x failed: RuntimeError: planted failure" in captured.err
+    assert captured.out.splitlines()[-1].startswith("python -m ristune.sweep --resume ")
+    summary = json.loads((tmp_path / "runs" / "failing" / "summary.json").read_text())
+    assert summary["outcome"] == "broken"
+    assert 5 <= summary["trials"]["failed"] < 10

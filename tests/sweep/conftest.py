@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,9 @@ import pytest
 from ristune.config import Config, compose
 from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
+from ristune.sweep import search
+from ristune.sweep.space import Space
+from tests.sweep.bench import SPACE, Bench, MakeBench
 from tests.toy import ToySimulator
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -32,6 +35,29 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulator = ToySimulator(train=256, val=64, test=64, seed=7, noise=0.1)
     write_dataset(str(directory), Simulated(simulator, simulator.sizes, simulator.seed))
     return directory
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
+    benches: list[Bench] = []
+
+    def make(config: Config, limit: int = 10, space: Space = SPACE) -> Bench:
+        benches.append(Bench(config, tmp_path / str(len(benches)), limit, space))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.journal.close()
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "BACKOFF", 0.0)
+
+
+@pytest.fixture
+def bench(toy: Callable[..., Config], make_bench: MakeBench) -> Bench:
+    return make_bench(toy("sweep.startup_trials=4"))
 
 
 def _with_space(config: Config, space: dict[str, Any]) -> Config:

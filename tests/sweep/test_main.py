@@ -40,6 +40,8 @@ def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
         (["optimizer.learning_rate=0.1"], "did you mean"),
         (["space=unheard-of"], "space: got 'unheard-of'; it must be one of "),
         (["sweep.reduction=1"], "sweep.reduction: got 1"),
+        (["sweep.max_retries=-1"], "sweep.max_retries: got -1; it must be 0 or more"),
+        (["sweep.max_failed_share=0"], "sweep.max_failed_share: got 0.0; it must be in (0, 1]"),
         (
             ["training.objective=accuracy"],
             "training.objective: got 'accuracy'; a sweep minimises the task's own objective (mse)",
