@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from ristune.sweep.history import History, State, TrialHistory
 from ristune.sweep.journal import Event
 from ristune.sweep.sampler import CONSTRAINT, ask, recall
-from ristune.sweep.space import Scalar, Space, suggest
+from ristune.sweep.space import Scalar, Space
 from ristune.sweep_config import SweepConfig
 
 _ENDS = {"running": State.STOPPED, "complete": State.COMPLETE, "diverged": State.DIVERGED, "oom": State.OOM}
@@ -183,8 +183,8 @@ class StudySearch(Searcher):
             self._tell(known.id, State.STOPPED, known.reason)
 
     def _ask(self) -> str:
-        trial = ask(self._study, self._config)
-        name, values = f"{trial.number:04d}", suggest(self._space, trial)
+        trial, values = ask(self._study, self._config, self._space, self._asked)
+        name = f"{self._asked:04d}"
         # Noted first: one that an interrupt leaves in the journal alone is waiting, one elsewhere unknown.
         self._note(Event.ASKED, trial=name, values=values)
         self._open[name] = _Open(trial, values)

@@ -10,9 +10,11 @@ from ristune.config import Config
 from ristune.sweep.journal import FILE, Journal
 from ristune.sweep.sampler import create_study
 from ristune.sweep.search import StudySearch
-from ristune.sweep.space import Choices, Range, Space
+from ristune.sweep.space import Choices, Parameter, Range, Space
 
-SPACE: Space = {"optimizer.lr": Range(1e-4, 1e-1, log=True), "task.width": Choices((4, 16))}
+SPACE = Space(
+    {"optimizer.lr": Parameter(Range(1e-4, 1e-1, log=True)), "task.width": Parameter(Choices((4, 16)))}
+)
 CEILING = 1e6
 
 

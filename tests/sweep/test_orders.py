@@ -19,10 +19,10 @@ from ristune.sweep.progress import Displays
 from ristune.sweep.sampler import create_study
 from ristune.sweep.scheduler import GuardedASHA
 from ristune.sweep.search import StudySearch
-from ristune.sweep.space import Range, Space
+from ristune.sweep.space import Parameter, Range, Space
 from ristune.sweep.tuner import Recorder
 
-SPACE: Space = {"optimizer.lr": Range(1e-4, 1e-1, log=True)}
+SPACE = Space({"optimizer.lr": Parameter(Range(1e-4, 1e-1, log=True))})
 CEILING, EPOCHS, LIMIT, AT_ONCE = 1e6, 9, 5, 3
 ORDERS = 1000
 

@@ -8,7 +8,7 @@ from ray.tune.search import Searcher
 
 from ristune.config import Config
 from ristune.sweep.sampler import CONSTRAINT, create_study, preview
-from ristune.sweep.space import Range, Space
+from ristune.sweep.space import Parameter, Range, Space
 from tests.sweep.bench import CEILING, SPACE, Bench, MakeBench, record
 
 
@@ -107,7 +107,7 @@ def test_what_has_not_ended_is_interrupted_not_told(bench: Bench) -> None:
 
 
 def test_tpe_keeps_away_from_where_trials_diverged(toy: Callable[..., Config], make_bench: MakeBench) -> None:
-    space: Space = {"optimizer.lr": Range(1e-4, 1.0, log=True)}
+    space = Space({"optimizer.lr": Parameter(Range(1e-4, 1.0, log=True))})
     bench = make_bench(toy("sweep.startup_trials=10"), limit=60, space=space)
     diverged = []
     for index in range(60):
