@@ -154,6 +154,16 @@ def restore(source: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
     return _typed(node, tuple(overrides), tuple(config_dirs))
 
 
+def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """The values that overrides set, by path; choices of groups are values too.
+
+    Raises:
+        InputError: if one does not parse.
+    """
+    parsed = (_parse(spell(text)) for text in texts)
+    return {override.key_or_group: override.value() for override in parsed}
+
+
 def build(spec: Mapping[str, Any]) -> Any:
     """Construct the object that a spec with `_target_` describes; `name` and `objective` are not passed.
 

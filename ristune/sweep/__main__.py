@@ -21,9 +21,9 @@ from ristune.sweep import ending, results
 from ristune.sweep.history import History
 from ristune.sweep.journal import FILE, Journal
 from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines, describe
+from ristune.sweep.proposing import preview
 from ristune.sweep.resources import Resources, local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.resuming import check_dataset, open_sweep, restored, trials_in_total
-from ristune.sweep.sampler import preview
 from ristune.sweep.space import Space
 from ristune.sweep.space_parsing import parse_space
 from ristune.training.device import resolve_device

@@ -216,7 +216,7 @@ def test_what_is_suggested_is_of_the_space_to_the_last_bit(
 ) -> None:
     space = read_space(entries)
     config = replace(SWEEP, sampler=name, startup_trials=2, seed=seed)
-    study = optuna.create_study(sampler=sampler(config, 0, conditional=space.conditional))
+    study = optuna.create_study(sampler=sampler(config, 0, 0))
     for number in range(4):
         trial = study.ask()
         values = suggest(space, trial)
