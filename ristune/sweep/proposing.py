@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from ristune.sweep.history import History
-from ristune.sweep.sampler import STATEFUL, create_study, random_sampler, sampler
+from ristune.sweep.sampler import STATEFUL, create_study, one_thread, random_sampler, sampler
 from ristune.sweep.space import Scalar, Space, active_distributions, points, suggest, violated
 from ristune.sweep.telling import FAIL, PRUNED, Verdict
 from ristune.sweep.window import Window
@@ -164,8 +164,9 @@ class Proposer:
             self.study.sampler = choose(self._config, self._asked, attempt)
             if point:
                 self.study.enqueue_trial(dict(point))
-            asked = self.study.ask()
-            values = suggest(self._space, asked)
+            with one_thread():
+                asked = self.study.ask()
+                values = suggest(self._space, asked)
             if _key(values) not in self._seen and not violated(self._space, values):
                 self._keep(trial, asked, values)
                 return values
@@ -198,16 +199,22 @@ class Proposer:
             self._asked -= 1
 
 
-def preview(space: Space, config: SweepConfig, count: int) -> list[dict[str, Scalar]]:
+def preview(
+    space: Space, config: SweepConfig, count: int, points: Sequence[Mapping[str, Scalar]] = ()
+) -> list[dict[str, Scalar]]:
     """The first configurations that a sweep would try, as far as they do not depend on results.
 
     Args:
         space: as parsed.
         config: sampler, seed and startup trials.
-        count: how many at most; what comes after the startup trials depends on results.
+        count: how many at most; what comes after the points and the startup trials depends on results.
+        points: that come first.
     """
     proposer = Proposer(space, config)
-    found = (proposer.propose(str(number)) for number in range(min(count, config.startup_trials)))
+    for point in points:
+        proposer.enqueue(point)
+    known = len(points) + config.startup_trials
+    found = (proposer.propose(str(number)) for number in range(min(count, known)))
     return [proposal.values for proposal in found if proposal is not None]
 
 

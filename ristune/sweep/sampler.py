@@ -1,9 +1,12 @@
 """Optuna's samplers as a sweep configures them."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import optuna
+import torch
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
@@ -43,6 +46,17 @@ def sampler(config: SweepConfig, number: int, attempt: int) -> BaseSampler:
         # Optuna says so of each option that may change; our tests would see it.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return _sampler(config, seed)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: a model of a few hundred points gains nothing from more, and trials lose them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def random_sampler(config: SweepConfig, number: int, attempt: int) -> BaseSampler:
