@@ -7,15 +7,16 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from ristune.config import Config
-from ristune.sweep.sampler import CONSTRAINT, create_study, preview
-from ristune.sweep.space import Parameter, Range, Space
+from ristune.sweep.sampler import CONSTRAINT, ask, create_study, preview, recall
+from ristune.sweep.space import Parameter, Range, Space, check_point
+from ristune.sweep.space_parsing import read_space
 from tests.sweep.bench import CEILING, SPACE, Bench, MakeBench, record
 
 
 def test_a_suggestion_names_the_trial_and_its_values(bench: Bench) -> None:
     first, second = bench.ask("r1", "r2")
     assert [first["trial"], second["trial"]] == ["0000", "0001"]
-    assert set(first["values"]) == set(SPACE)
+    assert set(first["values"]) == set(SPACE.parameters)
     assert bench.journal.history.trials["0001"].values == second["values"]
 
 
@@ -159,3 +160,26 @@ def test_the_preview_shows_what_a_sweep_would_try_first(
     bench = make_bench(config)
     asked = [request["values"] for request in bench.ask("a", "b", "c", "d")]
     assert preview(SPACE, config.sweep, 9) == asked
+
+
+def test_every_trial_satisfies_the_constraints_also_after_the_sweep_goes_on(
+    toy: Callable[..., Config], make_bench: MakeBench
+) -> None:
+    entries = {
+        "kind": {"choices": ["a", "b"]},
+        "x": {"low": 0.0, "high": 1.0},
+        "y": {"low": 0.0, "high": 1.0, "when": {"kind": "a"}},
+    }
+    space = read_space({**entries, "constraints": ["kind == 'b' or x + y < 0.3", "x < 0.5"]})
+    bench = make_bench(toy("sweep.startup_trials=4"), limit=20, space=space)
+    for index in range(20):
+        request = bench.search.suggest(f"r{index}")
+        assert request["trial"] == f"{index:04d}"
+        assert check_point(space, request["values"]) == ""
+        bench.search.on_trial_complete(f"r{index}", record(request["values"]["x"], status="complete"))
+    study = create_study("again", bench.config.sweep)
+    recall(study, space, bench.journal.history.trials.values(), CEILING)
+    assert [trial.params for trial in study.trials] == [
+        t.values for t in bench.journal.history.trials.values()
+    ]
+    assert ask(study, bench.config.sweep, space, 20)[1] == ask(bench.study, bench.config.sweep, space, 20)[1]
