@@ -93,11 +93,11 @@ def middle(space: Space, given: Mapping[str, Scalar] | None = None) -> dict[str,
         space: as parsed.
         given: values that are to be others, by path.
     """
+    others = given or {}
     values: dict[str, Scalar] = {}
     for path, parameter in space.parameters.items():
         if is_active(space, path, values):
-            known = given is not None and path in given
-            values[path] = given[path] if given and known else _middle(parameter.distribution)
+            values[path] = others[path] if path in others else _middle(parameter.distribution)
     return values
 
 
