@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ristune.doctor.bench import Bench
 from ristune.doctor.outcome import Fault, Outcome, attempt, failed, passed, some
-from ristune.doctor.searching import condition, middle, space_of
+from ristune.doctor.searching import condition, space_of, usual
 from ristune.sweep.space import Scalar, Space
 from ristune.training.forward import forward, prepare
 from ristune.training.task import Batch, Output, Task
@@ -39,7 +39,7 @@ class Measured:
 def objective(bench: Bench) -> Outcome:
     """The objective of one output is the same whatever the searched values and the loss weights."""
     space = space_of(bench) or Space({})
-    values = {path: value for path, value in middle(space).items() if path.startswith("task.")}
+    values = {path: value for path, value in usual(space).items() if path.startswith("task.")}
     base = _task(bench, values)
     (batch,) = bench.batches(1, "val")
     base.network.eval()

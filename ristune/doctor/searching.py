@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def searched_values(bench: Bench) -> Outcome:
     space = space_of(bench)
     if space is None:
         return skipped(NO_SPACE)
-    tiny = _tiny(bench, middle(space))
+    tiny = _tiny(bench, usual(space))
     noise = distance(_fingerprint(bench, tiny), _fingerprint(bench, tiny))
     changes: dict[str, float] = {}
     faults, untried = [], []
@@ -93,12 +93,19 @@ def middle(space: Space, given: Mapping[str, Scalar] | None = None) -> dict[str,
         space: as parsed.
         given: values that are to be others, by path.
     """
+    others = given or {}
     values: dict[str, Scalar] = {}
     for path, parameter in space.parameters.items():
         if is_active(space, path, values):
-            known = given is not None and path in given
-            values[path] = given[path] if given and known else _middle(parameter.distribution)
+            values[path] = others[path] if path in others else _middle(parameter.distribution)
     return values
+
+
+def usual(space: Space) -> dict[str, Scalar]:
+    """The middle of the space, or a random point if that does not satisfy the constraints."""
+    rng = np.random.default_rng(0)
+    points = chain([middle(space)], (draw(space, rng) for _ in range(DRAWS)))
+    return next((values for values in points if not violated(space, values)), middle(space))
 
 
 def condition(space: Space, path: str) -> dict[str, Scalar]:

@@ -227,6 +227,22 @@ class Conditional(Faulty):
         self.scale = scale if explode else 1.0
 
 
+class Patient(Faulty):
+    """`fail` does nothing."""
+
+    def __init__(self, width: int, scale: float, explode: bool, fail: bool) -> None:
+        super().__init__(width, scale, explode, False)
+
+
+class Bounded(Faulty):
+    """A wide network takes a small scale only."""
+
+    def __init__(self, width: int, scale: float, explode: bool, fail: bool) -> None:
+        super().__init__(width, scale, explode, fail)
+        if width * scale > 10:
+            raise RuntimeError("too much")
+
+
 class Elsewhere(Faulty):
     """A term whose gradient reaches a tensor that nobody optimises."""
 

@@ -101,6 +101,21 @@ def test_the_configuration_says_where_each_value_came_from(toy, tmp_path, capsys
     assert value == "{'choices': [4, 16, 64]}" and source.endswith("tests/configs/space/toy.yaml")
 
 
+def test_the_configuration_says_which_space_the_command_line_gave(toy, capsys):
+    entries = ["space.task.width={choices:[4,8]}", "space.optimizer.beta2={low:0.9,high:0.99}"]
+    whole = ["space={task.width:{choices:[4,8]}}"]
+    for more, command_line, file in (
+        (entries, {"space.task.width", "space.optimizer.beta2"}, {"space.optimizer.lr"}),
+        (whole, {"space.task.width"}, set()),
+        ([*whole, "space=toy"], set(), {"space.task.width", "space.optimizer.lr"}),
+    ):
+        assert main([*toy(), *more, "--only", "config"]) == 0
+        lines = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()[1:]]
+        found = {path: source for path, *_, source in lines if path.startswith("space.")}
+        assert {path for path, source in found.items() if source == "command line"} == command_line
+        assert {path for path, source in found.items() if source.endswith("space/toy.yaml")} == file
+
+
 @pytest.mark.parametrize(
     "more",
     [

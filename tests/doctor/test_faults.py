@@ -94,6 +94,38 @@ def test_a_value_that_counts_under_another_choice_only_is_no_fault(toy, capsys):
     assert "not to be seen in so short a trial: optimizer.plateau_factor" in row.text
 
 
+WHEN = "space={task.explode:{choices:[true,false]},task.scale:{low:0.5,high:2.0,when:{task.explode:%s}}}"
+
+
+@pytest.mark.parametrize(("explode", "verdict"), [("true", "pass"), ("false", "FAIL")])
+def test_a_conditional_value_is_tried_where_it_is_active(toy, capsys, explode, verdict):
+    """`scale` counts only where `explode` is chosen; `explode` itself then counts by its own effect alone."""
+    arguments = toy(WHEN % explode, "task._target_=tests.doctor.faults.Conditional", "task.scale=3.0")
+    row = doctor(capsys, arguments, only={"searched-values"})["searched-values"]
+    assert row.verdict == verdict
+    if verdict == "FAIL":
+        assert "1 of 2 paths: task.scale: 0.5 and 2.0 give the same trial" in row.text
+
+
+def test_a_choice_that_only_switches_others_on_is_found(toy, capsys):
+    """That a value of its own is searched with it is no effect of the choice."""
+    space = "space={task.fail:{choices:[true,false]},task.scale:{low:0.5,high:2.0,when:{task.fail:true}}}"
+    arguments = toy(space, "task._target_=tests.doctor.faults.Patient")
+    row = doctor(capsys, arguments, only={"searched-values"})["searched-values"]
+    assert row.verdict == "FAIL" and "1 of 2 paths: task.fail: True and False" in row.text
+
+
+def test_a_value_is_tried_where_the_constraints_hold(toy, capsys):
+    """At the middle of the space the task raises; at a point that satisfies the constraint it does not."""
+    space = "space={task.width:{choices:[4,16]},task.scale:{low:0.5,high:2.0}}"
+    arguments = toy(space, "task._target_=tests.doctor.faults.Bounded", "task.width=4")
+    row = doctor(capsys, arguments, only={"searched-values"})["searched-values"]
+    assert row.verdict == "FAIL" and "too much" in row.text
+    constrained = [*arguments, "space.constraints=['task.width * task.scale <= 10']"]
+    row = doctor(capsys, constrained, only={"searched-values"})["searched-values"]
+    assert row.verdict == "pass" and "2 paths" in row.text
+
+
 def test_steps_that_barely_move_the_network_are_found(toy, capsys):
     rows = doctor(capsys, toy("optimizer.lr=1e-7"), only={"parameters-change", "overfits"})
     assert "less than 1e-05" in rows["parameters-change"].text

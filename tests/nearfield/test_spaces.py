@@ -11,7 +11,8 @@ from ristune.trial import prepare
 from tests.nearfield.conftest import simulator
 
 SPACES = {
-    name: yaml.safe_load((config_dir() / "space" / f"{name}.yaml").read_text()) for name in ("quick", "wide")
+    name: yaml.safe_load((config_dir() / "space" / f"{name}.yaml").read_text())
+    for name in ("quick", "narrow", "wide")
 }
 PATHS = sorted({path for space in SPACES.values() for path in space})
 

@@ -122,3 +122,34 @@ def test_help_teaches_by_examples(capsys: pytest.CaptureFixture[str]) -> None:
 def test_options_may_come_last(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep.seed=3", *command, "--dry-run", "sweep.sampler=random", "--trials", "2"]) == 0
     assert "first trials (random, seed 3):" in capsys.readouterr().out
+
+
+CONDITIONS = (
+    "space={optimizer.schedule:{choices:[cosine,plateau]},task.width:{choices:[4,16]},"
+    "optimizer.plateau_factor:{low:0.1,high:0.5,when:{optimizer.schedule:plateau}}}"
+)
+
+
+def test_a_dry_run_shows_conditions_constraints_and_points_that_satisfy_them(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "task.width <= 4 or optimizer.schedule == 'plateau'"
+    more = [CONDITIONS, 'space.constraints=["' + text + '"]', "--dry-run", "sweep.startup_trials=5"]
+    assert main([*command, *more]) == 0
+    shown = capsys.readouterr().out
+    assert "constraint: " + text in shown
+    (row,) = [line for line in shown.splitlines() if "number from 0.1 to 0.5" in line]
+    assert "optimizer.schedule is" in row
+    first = shown.partition("first trials")[2].splitlines()[1:]
+    assert len(first) == 5
+    for line in first:
+        assert ("plateau_factor=" in line) == ("schedule=plateau" in line)
+        assert "width=4" in line or "schedule=plateau" in line
+
+
+def test_an_inline_space_that_is_refused_starts_nothing(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "space.constraints=['task.width < 4']"]) == 2
+    assert "0 of 1000 random points satisfy it" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -11,6 +11,7 @@ from ristune.sweep.history import History
 from ristune.sweep.journal import FILE, Event, Journal
 from ristune.sweep.proposing import CONSTRAINT, Proposer, preview
 from ristune.sweep.search import JournaledSearch
+from ristune.sweep.space import check_point
 from ristune.sweep.space_parsing import read_space
 from ristune.sweep.telling import Verdict
 from ristune.sweep_config import SAMPLERS
@@ -73,9 +74,10 @@ def test_no_point_is_tried_twice_and_a_finite_space_ends(toy: Toy, make_bench: M
 
 
 def test_what_constraints_forbid_is_never_proposed(toy: Toy, make_bench: MakeBench) -> None:
-    space = read_space({**GRID, "x": {"low": 0.0, "high": 1.0}, "constraints": ["a * b <= 3", "x < 0.2 * a"]})
+    numbers = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0, "when": {"a": [1, 2]}}}
+    space = read_space({**GRID, **numbers, "constraints": ["a * b <= 3", "a == 3 or x + y < 0.3"]})
     for values in run(make_bench(toy("sweep.startup_trials=4"), limit=30, space=space), 30):
-        assert values["a"] * values["b"] <= 3 and values["x"] < 0.2 * values["a"]
+        assert check_point(space, values) == ""
 
 
 def test_points_of_the_user_come_first_and_are_filled_up(toy: Toy, tmp_path: Path) -> None:

@@ -141,3 +141,19 @@ def test_while_trials_run_their_checkpoints_are_left_alone(tmp_path: Path) -> No
     assert not (tmp_path / "best").exists()
     results.write(tmp_path, mixed())
     assert (tmp_path / "best").is_dir()
+
+
+def test_a_value_that_was_not_searched_in_a_trial_is_null(tmp_path: Path) -> None:
+    sweep = history(asked("a", name="adam"), asked("b", name="sgd", momentum=0.9))
+    results.write(tmp_path, sweep)
+    table = pq.read_table(tmp_path / "trials.parquet")
+    assert table["values/momentum"].to_pylist() == [None, 0.9]
+
+
+def test_best_yaml_leaves_out_a_space_of_the_command_line() -> None:
+    sweep = history(asked("0000", **{"optimizer.lr": 0.25}), reported("0000", 1, 0.5))
+    inline = ["space={task.width:{choices:[4,16]}}", "space.optimizer.lr={low:0.1,high:0.5}", "space.x=null"]
+    sweep.started["overrides"] = [*inline, "task=toy", "space.constraints=['task.width <= 8']"]
+    assert sweep.best is not None
+    loaded = yaml.safe_load(results.best_yaml(sweep, sweep.best))
+    assert loaded["overrides"] == ["task=toy", "optimizer.lr=0.25"]

@@ -125,3 +125,15 @@ def test_a_name_that_is_taken_may_be_gone_on_with(sweep: Path, capsys: pytest.Ca
     folders = [text for folder in source["config_dirs"] for text in ("--config-dir", folder)]
     error = refused(capsys, *more, *folders, f"output={sweep.parent}", "--name", sweep.name)
     assert f"or go on with it: --resume {sweep}" in error
+
+
+def test_a_space_of_the_command_line_goes_on_as_it_was(toy: Callable[..., Config]) -> None:
+    config = toy("space={task.width:{choices:[4,8]}}", "space.optimizer.lr={low:0.1,high:0.5}")
+    stored = {"source": config.source, "overrides": config.overrides, "config_dirs": config.config_dirs}
+    sweep = history()
+    sweep.started = json.loads(json.dumps(stored))
+    again = restored(sweep, ["sweep.concurrency=2"])
+    assert again.space == {"task.width": {"choices": [4, 8]}, "optimizer.lr": {"low": 0.1, "high": 0.5}}
+    for override in ("space={task.width:{choices:[4]}}", "space.optimizer.lr=null"):
+        with pytest.raises(InputError, match="a resumed sweep may be given another"):
+            restored(sweep, [override])
