@@ -43,6 +43,9 @@ EXAMPLES = """\
   python -m ristune.sweep --resume runs/NAME --trials 400        # more trials for a sweep that has ended
   python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
                                                        # on a Ray cluster whose nodes share this folder
+  python -m ristune.sweep status NAME --follow                   # how a sweep stands, from any terminal
+  python -m ristune.sweep list                                   # all sweeps of runs/
+  python -m ristune.sweep best NAME --top 10                     # its best trials; --help of each says more
 
 a sweep writes to OUTPUT/NAME/ (runs/NAME/): summary.json, best.yaml, best/ (checkpoint), trials.parquet,
 records.parquet, config.yaml, sweep.log, journal/ (all that happened), trials/ (a folder a trial).
@@ -270,7 +273,3 @@ def _run(sweep: "SweepPlan", journal: Journal) -> int:
     if outcome == INTERRUPTED:
         return cli.INTERRUPTED
     return cli.FAILED if outcome == BROKEN or journal.history.best is None else cli.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

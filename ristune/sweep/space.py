@@ -118,18 +118,6 @@ def distributions(space: Space) -> dict[str, optuna.distributions.BaseDistributi
     return {path: _distribution(distribution) for path, distribution in space.items()}
 
 
-def short_names(paths: list[str]) -> dict[str, str]:
-    """The shortest endings of the paths that still tell them apart: `lr` for `optimizer.lr`."""
-    names: dict[str, str] = {}
-    for path in paths:
-        parts = path.split(".")
-        endings = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
-        names[path] = next(
-            (e for e in endings if not any(p != path and f".{p}".endswith(f".{e}") for p in paths)), path
-        )
-    return names
-
-
 def _suggest(path: str, distribution: Range | Choices, trial: optuna.Trial) -> Scalar:
     if isinstance(distribution, Choices):
         return trial.suggest_categorical(path, distribution.values)

@@ -6,7 +6,7 @@ import pytest
 
 from ristune.config import Config
 from ristune.errors import InputError
-from ristune.sweep.space import Choices, Range, parse_space, short_names, suggest
+from ristune.sweep.space import Choices, Range, parse_space, suggest
 
 Toy = Callable[..., Config]
 
@@ -122,9 +122,3 @@ def test_integer_bounds_on_a_number_are_not_silently_drawn_as_integers(toy: Toy)
         parse_space(toy(space={"optimizer.weight_decay": {"low": 0, "high": 1}}))
     stepped = parse_space(toy(space={"optimizer.weight_decay": {"low": 0, "high": 2, "step": 1}}))
     assert stepped["optimizer.weight_decay"] == Range(0, 2, step=1)
-
-
-def test_short_names_are_the_shortest_that_differ() -> None:
-    assert short_names(["optimizer.lr", "task.width"]) == {"optimizer.lr": "lr", "task.width": "width"}
-    assert short_names(["a.lr", "b.lr", "b.colr"]) == {"a.lr": "a.lr", "b.lr": "b.lr", "b.colr": "colr"}
-    assert short_names(["x", "a.x"]) == {"x": "x", "a.x": "a.x"}
