@@ -4,13 +4,14 @@ A store has no lock and, as it is reached here, no write on a condition. It is a
 list, read and delete whole objects, and that a list shows every object that was put before it.
 
 - Who wants the folder puts an object of its own under `lease/`, then lists. It may hold the folder only if
-  no other live object is there: of two, the one that lists last sees the other's.
+  no other's live object is there: of two, the one that lists last sees the other's.
 - An object is dead when its time of modification lies more than a term before that of an object just put.
   Both are the store's, so that no two clocks are compared.
-- The holder puts its object anew several times a term. By its own clock, counted from before the last such
-  put that was confirmed in time, it may act for half a term; then it is fenced for ever. The other half
-  is for what clocks and requests may be late.
-- Names are never used twice: what arrives late, from one who gave up or is fenced, harms nobody.
+- The holder puts a new object several times a term, and deletes the one before. By its own clock, counted
+  from before the last such put that was confirmed in time, it may act for half a term; then it is fenced for
+  ever. The other half is for what clocks and requests may be late.
+- No key is used twice: what arrives late, from one who gave up or is fenced, neither ages nor deletes
+  another object. (The time of an object put in parts is that of its first part.)
 """
 
 import atexit
@@ -22,8 +23,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, Protocol
 
 from ristune.errors import InputError
@@ -88,9 +90,11 @@ class Lease:
         # Of the system's entropy: processes that begin at once must not draw the same names.
         self._draw = draw or random.Random(os.urandom(16))
         self._since = time.time()
-        self._name = ""
         self._held = False
-        # Until when nobody can have taken the object for dead.
+        self._name, self._puts = "", 0
+        # Put and not known to be deleted.
+        self._keys: list[str] = []
+        # Until when nobody can have taken the last of them for dead.
         self._alive = math.inf
 
     def acquire(self, patience: float = 0.0) -> None:
@@ -145,14 +149,15 @@ class Lease:
         self._name, self._alive = f"{self._draw.getrandbits(64):016x}", math.inf
         while True:
             times = self._store.modified(LEASE) if self._put(ASKS) else {}
-            if self._name not in times:
+            if self._keys[-1] not in times:
                 # It was held up, and may have been taken for dead.
                 return False
-            now = times.pop(self._name)
-            dead = [name for name, put in times.items() if now - put > self._term]
-            for name in dead:
-                self._remove(name)
-            live = {name: put for name, put in times.items() if name not in dead}
+            now = times[self._keys[-1]]
+            others = {key: put for key, put in times.items() if not key.startswith(f"{self._name}.")}
+            dead = [key for key, put in others.items() if now - put > self._term]
+            for key in dead:
+                self._remove(key)
+            live = {key: put for key, put in others.items() if key not in dead}
             if not live and self._clock() < self._alive:
                 self._held = True
                 # Others are to know it at once.
@@ -169,8 +174,10 @@ class Lease:
             Held: as `acquire`.
         """
         first = False
-        for name, put in live.items():
-            note = self._note(name)
+        # One who puts its next object has two for a moment, and two for a term if it dies then.
+        newest = {key.partition(".")[0]: (put, key) for key, put in sorted(live.items(), key=itemgetter(1))}
+        for name, (put, key) in newest.items():
+            note = self._note(key)
             if note is None or note["state"] == ASKS:
                 first = first or name < self._name
             elif put > seen.setdefault(name, put) and self._clock() >= deadline:
@@ -178,39 +185,44 @@ class Lease:
                 raise Held(f"process {note['process']} on {note['host']}, since {since},")
         return first
 
-    def _note(self, name: str) -> dict[str, Any] | None:
+    def _note(self, key: str) -> dict[str, Any] | None:
         """What an object says; None if it is gone, or is not of a lease."""
         try:
-            note: dict[str, Any] = json.loads(self._store.read(f"{LEASE}/{name}"))
+            note: dict[str, Any] = json.loads(self._store.read(f"{LEASE}/{key}"))
         except (ValueError, *FAILURES):
             return None
         return note
 
     def _put(self, state: str) -> bool:
-        """Put the object, for the first time or anew.
+        """Put an object, and delete those before it.
 
         Returns:
-            Whether it was confirmed before anybody can have taken it for dead; if not, it must not be relied
-            on any more: it may have arrived after another has taken over, who may yet delete it.
+            Whether it was confirmed before anybody can have taken the one before it for dead; if not, none of
+            this name is to be relied on any more.
         """
         note = {"state": state, "process": os.getpid(), "host": platform.node(), "since": self._since}
         sent = self._clock()
         if sent >= self._alive:
             return False
-        self._store.write_atomic(f"{LEASE}/{self._name}", json.dumps(note).encode())
+        self._puts += 1
+        self._keys.append(f"{self._name}.{self._puts}")
+        self._store.write_atomic(f"{LEASE}/{self._keys[-1]}", json.dumps(note).encode())
         if self._clock() >= self._alive:
             return False
         self._alive = sent + FENCE * self._term
+        self._keys[:-1] = [key for key in self._keys[:-1] if not self._remove(key)]
         return True
 
     def _withdraw(self) -> None:
-        if self._name:
-            self._remove(self._name)
+        self._keys[:] = [key for key in self._keys if not self._remove(key)]
 
-    def _remove(self, name: str) -> None:
-        # What is left is dead in a term.
-        with suppress(*FAILURES):
-            self._store.remove_tree(f"{LEASE}/{name}")
+    def _remove(self, key: str) -> bool:
+        """Delete an object, if the store answers; one that is left is dead in a term."""
+        try:
+            self._store.remove_tree(f"{LEASE}/{key}")
+        except FAILURES:
+            return False
+        return True
 
 
 @contextmanager

@@ -146,9 +146,12 @@ class WildStore:
         self._patience = patience
 
     def write_atomic(self, path: str, data: bytes | memoryview) -> None:
+        # The time of an object that is put in parts is that of the first part.
+        begun = self._world.now if self._world.draw.random() < 0.5 else None
+
         def effect() -> None:
             # A front of many, each with a clock of its own; whole seconds are told.
-            stamp = self._world.now + self._world.draw.uniform(-1.0, 1.0)
+            stamp = (self._world.now if begun is None else begun) + self._world.draw.uniform(-1.0, 1.0)
             self._objects[path] = (bytes(data), float(int(stamp)))
 
         self._call(effect)

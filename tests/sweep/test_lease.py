@@ -218,6 +218,16 @@ def test_a_holder_that_died_is_waited_for_and_cleared_away(store: Slow) -> None:
     assert dead not in store.objects and len(store.objects) == 1
 
 
+def test_a_holder_that_died_while_it_renewed_is_not_taken_for_one_that_renews(store: Slow) -> None:
+    store.lease().acquire()
+    [(key, (note, put))] = store.objects.items()
+    store.objects[f"{key}0"] = (note, put + 10.0)
+    second = store.lease()
+    second.acquire()
+    second.check()
+    assert store.now > put + 10.0 + TERM
+
+
 def test_a_holder_that_renews_refuses_others_by_its_name(
     store: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,10 +241,9 @@ def test_a_holder_that_renews_refuses_others_by_its_name(
     assert len(store.objects) == 1, "who was refused leaves nothing"
 
 
-def test_a_name_that_may_have_been_taken_for_dead_is_not_used_again(store: Slow) -> None:
-    # Whoever took it for dead may delete it at any later time.
+def test_no_key_is_used_twice_and_a_name_only_while_nobody_can_have_taken_it_for_dead(store: Slow) -> None:
+    # What was sent before may arrive at any later time: a put as well as a deletion.
     store.lease().acquire()
-    [dead] = store.objects
     frozen = [True]
 
     def sleep(seconds: float) -> None:
@@ -243,8 +252,12 @@ def test_a_name_that_may_have_been_taken_for_dead_is_not_used_again(store: Slow)
 
     second = Lease(store, TERM, clock=lambda: store.now, sleep=sleep)
     second.acquire()
-    first, *later = dict.fromkeys(name for name in store.written if name != dead)
-    assert later and first not in store.objects and set(store.objects) == {later[-1]}
+    for _ in range(3):
+        assert second.renew()
+    assert len(set(store.written)) == len(store.written)
+    dead, before, name = dict.fromkeys(key.partition(".")[0] for key in store.written)
+    [left] = store.objects
+    assert left.startswith(f"{name}.")
 
 
 def test_what_is_not_of_a_lease_is_no_holder_and_is_cleared_away(store: Slow) -> None:
