@@ -1,18 +1,21 @@
 """What the commands share: arguments and overrides in any order, and exit codes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
 
-from ristune.config import Config, compose
 from ristune.dispatch import BAD_INPUT as BAD_INPUT
 from ristune.dispatch import DONE as DONE
 from ristune.errors import InputError
+
+if TYPE_CHECKING:
+    from ristune.config import Config
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -61,22 +64,32 @@ def at_least_one(text: str) -> int:
 def run(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command's main: bad input and Ctrl-C end with one message and their exit status."""
     try:
-        return main(sys.argv[1:] if argv is None else argv)
+        status = main(sys.argv[1:] if argv is None else argv)
+        # What a pipe refuses is known here, not when Python ends.
+        sys.stdout.flush()
+        return status
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whom it was for, such as `head`, has read enough; what is left has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
 
 
-def configure(arguments: argparse.Namespace, more: Sequence[str] = ()) -> Config:
+def configure(arguments: argparse.Namespace, more: Sequence[str] = ()) -> "Config":
     """The configuration of a command line.
 
     Args:
         arguments: as parsed by `Parser`.
         more: overrides that come before the command line's.
     """
+    # Loading it takes longer than all that a command without a configuration does.
+    from ristune.config import compose
+
     return compose([*more, *arguments.overrides], arguments.config_dir)
 
 
@@ -90,7 +103,7 @@ def add_from(parser: Parser, purpose: str) -> None:
     parser.add_argument("--from", dest="best", type=Path, metavar="best.yaml", help=purpose)
 
 
-def configure_from(arguments: argparse.Namespace) -> tuple[Config, list[str]]:
+def configure_from(arguments: argparse.Namespace) -> tuple["Config", list[str]]:
     """The configuration of a command line with `--from`, and the overrides that come from there.
 
     Raises:

@@ -36,8 +36,8 @@ ROOMS = {
         *("cli", "config", "data", "dispatch", "meter", "overrides", "page", "storage", "training", "trial"),
     },
     "sweep": {
-        *("cli", "config", "overrides", "parallel", "simulate", "sweep_config", "tracking", "training"),
-        *("trial",),
+        *("cli", "config", "dispatch", "overrides", "parallel", "simulate", "storage", "sweep_config"),
+        *("tracking", "training", "trial"),
     },
     "errors": set(),
     "dispatch": set(),

@@ -95,6 +95,12 @@ class Storage(Protocol):
     def list(self, path: str) -> tuple[str, ...]:
         """The sorted names right below a directory but `leftovers`; none if it is not there."""
 
+    def modified(self, path: str) -> dict[str, float]:
+        """When each file right below a directory was last written, Unix seconds by the clock of the tree.
+
+        That of a store may be known to the second only, and is no clock of this machine.
+        """
+
     def leftovers(self, path: str) -> tuple[str, ...]:
         """The sorted names, right below a directory, of files that were never written whole; see `list`."""
 

@@ -115,6 +115,12 @@ class LocalStorage:
         """The sorted names right below a directory; see `Storage.list`."""
         return tuple(name for name in _names(self.root / path) if not _is_temporary(name))
 
+    def modified(self, path: str) -> dict[str, float]:
+        """By the file system's clock; see `Storage.modified`."""
+        folder = self.root / path
+        files = [folder / name for name in self.list(path) if (folder / name).is_file()]
+        return {file.name: file.stat().st_mtime for file in files}
+
     def leftovers(self, path: str) -> tuple[str, ...]:
         """What `write_atomic` had no time to remove, or still writes; see `Storage.leftovers`."""
         return tuple(name for name in _names(self.root / path) if _is_temporary(name))

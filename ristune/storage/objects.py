@@ -1,13 +1,14 @@
 """Datasets in object stores: the interface of `storage` on S3 and Google Cloud Storage."""
 
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from pyarrow import NativeFile
-from pyarrow.fs import FileSelector, FileSystem, FileType
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
 from ristune.storage.connection import Connection, missing_bucket
 from ristune.storage.local import too_short
@@ -127,7 +128,10 @@ class ObjectStorage:
             if stored != length:
                 raise Transient(f"{stored} of {length} bytes stored")
 
-        # Ctrl-C reaches the main thread alone: it cannot come between open and write.
+        # Ctrl-C reaches the main thread alone: in another it cannot come between open and write.
+        if threading.current_thread() is not threading.main_thread():
+            self._connection.run(path, put, writing=True)
+            return
         with ThreadPoolExecutor(1) as pool:
             pool.submit(self._connection.run, path, put, writing=True).result()
 
@@ -149,12 +153,14 @@ class ObjectStorage:
 
     def list(self, path: str) -> tuple[str, ...]:
         """The sorted names right below a prefix; see `Storage.list`."""
-        key = self.location.key(path)
-        # On Google's store pyarrow sees no directory that was not made as one: the files below tell of it.
-        selector = FileSelector(key, allow_not_found=True, recursive=self.location.scheme == "gs")
-        found = self._connection.run(path, lambda filesystem: filesystem.get_file_info(selector))
-        names = {info.path.removeprefix(f"{key}/").partition("/")[0] for info in found}
-        return tuple(sorted(names - {PROBE, ""}))
+        names = {info.path.removeprefix(f"{self.location.key(path)}/") for info in self._below(path)}
+        return tuple(sorted({name.partition("/")[0] for name in names} - {PROBE, ""}))
+
+    def modified(self, path: str) -> dict[str, float]:
+        """By the store's clock; see `Storage.modified`."""
+        names = {info.path.removeprefix(f"{self.location.key(path)}/"): info for info in self._below(path)}
+        files = {name: info for name, info in names.items() if info.is_file and "/" not in name}
+        return {name: info.mtime_ns / 1e9 for name, info in files.items() if name != PROBE}
 
     def leftovers(self, path: str) -> tuple[str, ...]:
         """None: an object is there whole or not at all; see `Storage.leftovers`."""
@@ -174,6 +180,13 @@ class ObjectStorage:
                 filesystem.delete_file(key)
 
         self._connection.run(path, remove, writing=True)
+
+    def _below(self, path: str) -> Iterable[FileInfo]:
+        # On Google's store pyarrow sees no directory that was not made as one: the files below tell of it.
+        recursive = self.location.scheme == "gs"
+        selector = FileSelector(self.location.key(path), allow_not_found=True, recursive=recursive)
+        found: Iterable[FileInfo] = self._connection.run(path, lambda store: store.get_file_info(selector))
+        return found
 
     @property
     def directory(self) -> None:

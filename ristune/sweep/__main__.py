@@ -1,282 +1,29 @@
-"""Command: search for the best values, many trials on this machine or on a Ray cluster."""
+"""`python -m ristune.sweep`: the search itself, or a word for what is asked of sweeps."""
 
-import argparse
-import re
-import shlex
+import importlib
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from ristune.dispatch import Command, dispatch
 
-from ristune import cli
-from ristune.config import Config
-from ristune.errors import InputError
-from ristune.simulate import ensure_dataset
-from ristune.sweep import ending, results
-from ristune.sweep.history import History
-from ristune.sweep.journal import FILE, Journal
-from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines, describe
-from ristune.sweep.proposing import preview
-from ristune.sweep.resources import Resources, local_cores, local_gpus, plan, plan_cluster
-from ristune.sweep.resuming import check_dataset, open_sweep, restored, trials_in_total
-from ristune.sweep.space import Space
-from ristune.sweep.space_parsing import parse_space
-from ristune.training.device import resolve_device
-from ristune.trial import prepare
+PURPOSE = "Ask about sweeps, those that run and those that have ended."
 
-if TYPE_CHECKING:
-    from ristune.sweep.tuner import SweepPlan
-
-DEFAULT_TRIALS = 20
-PREVIEWED = 5
-EXAMPLES = """\
-  python -m ristune.sweep --trials 20                            # on every core or GPU of this machine
-  python -m ristune.sweep --trials 20 --dry-run                  # show what would be run, and run nothing
-  python -m ristune.sweep --trials 200 --name wide space=wide training.epochs=50
-  python -m ristune.sweep --trials 50 sweep.sampler=random sweep.concurrency=4
-  python -m ristune.sweep --trials 50 task=mine space=mine --config-dir my_configs   # a task of your own
-  python -m ristune.sweep --resume runs/NAME                     # go on after Ctrl-C or a crash
-  python -m ristune.sweep --resume runs/NAME --trials 400        # more trials for a sweep that has ended
-  python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
-                                                       # on a Ray cluster whose nodes share this folder
-
-a sweep writes to OUTPUT/NAME/ (runs/NAME/): summary.json, best.yaml, best/ (checkpoint), trials.parquet,
-records.parquet, config.yaml, sweep.log, journal/ (all that happened), trials/ (a folder a trial).
-Ctrl-C stops it cleanly and keeps all results; --resume goes on, each trial from its last checkpoint."""
+COMMANDS = {
+    "status": Command("ristune.sweep.status", "how a sweep stands, while it runs and after"),
+    "list": Command("ristune.sweep.listing", "every sweep of a folder, a line each"),
+    "best": Command("ristune.sweep.best", "the best trials, and any trial as YAML to train it again"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m ristune.sweep`."""
-    return cli.run(_main, argv)
-
-
-def _main(argv: Sequence[str]) -> int:
-    arguments = _parser().parse_intermixed_args(argv)
-    command = shlex.join(["python", "-m", "ristune.sweep", *argv])
-    if arguments.resume is not None:
-        return _resume(arguments, command)
-    config = cli.configure(arguments)
-    if arguments.show_config:
-        print(cli.show(config.resolved()), end="")
-        return cli.DONE
-    name = arguments.name or f"{config.task['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
-    directory = _directory(config, name)
-    sweep = _plan(arguments, config, arguments.trials or DEFAULT_TRIALS, directory, command, None)
-    if sweep is None:
-        return cli.DONE
-    with closing(Journal(directory / "journal" / FILE)) as journal:
-        return _run(sweep, journal)
-
-
-def _resume(arguments: argparse.Namespace, command: str) -> int:
-    """Go on with a sweep, as it was configured."""
-    given = {"--name": arguments.name, "--config-dir": arguments.config_dir or None}
-    for option, value in given.items():
-        if value is not None:
-            rule = "a sweep is resumed in its own folder, with its own configuration"
-            raise InputError(option, str(value), rule, f"leave out {option}, or start anew without --resume")
-    # `.` has no name.
-    directory = arguments.resume if arguments.resume.name else arguments.resume.resolve()
-    with closing(open_sweep(directory)) as journal:
-        config = restored(journal.history, arguments.overrides)
-        if arguments.show_config:
-            print(cli.show(config.resolved()), end="")
-            return cli.DONE
-        trials = trials_in_total(journal.history, arguments.trials)
-        sweep = _plan(arguments, config, trials, directory, command, journal.history)
-        return cli.DONE if sweep is None else _run(sweep, journal)
-
-
-def _plan(
-    arguments: argparse.Namespace,
-    config: Config,
-    trials: int,
-    directory: Path,
-    command: str,
-    history: History | None,
-) -> "SweepPlan | None":
-    """Everything that is wrong is found here, before Ray is started; None if it is only to be shown.
-
-    Args:
-        arguments: of the command line.
-        config: of the sweep.
-        trials: in total.
-        directory: of the sweep.
-        command: the command line itself.
-        history: of the sweep that is resumed.
-    """
-    space = parse_space(config)
-    _check_grace(config)
-    resources = (
-        plan(local_cores(), local_gpus(config.training.device), trials, config.sweep)
-        if arguments.address is None
-        else plan_cluster(config.training.device, trials, config.sweep)
-    )
-    console = Console()
-    if arguments.dry_run:
-        _describe(console, config, space, trials, directory, resources, history)
-        return None
-    cli.check_writable("output", directory.parent)
-    ensure_dataset(config, console)
-    if arguments.address is None:
-        resolve_device(config.training.device)
-    dataset_id = _check_task(config, here=arguments.address is None, console=console)
-    if history is not None:
-        check_dataset(history, dataset_id, config.data.uri)
-    # Ray takes a second to import: nothing above needs it.
-    from ristune.sweep.tuner import SweepPlan
-
-    return SweepPlan(
-        name=directory.name if history is None else history.started["name"],
-        directory=directory,
-        config=config,
-        space=space,
-        trials=trials,
-        dataset_id=dataset_id,
-        resources=resources,
-        command=command,
-        address=arguments.address,
-    )
-
-
-def _parser() -> cli.Parser:
-    description = (
-        "Search for the best values: Optuna proposes trials, Ray runs them, ASHA stops the poor ones."
-    )
-    parser = cli.Parser("sweep", description, EXAMPLES)
-    parser.add_argument(
-        "--trials",
-        type=cli.at_least_one,
-        metavar="N",
-        help=f"trials in total (default: {DEFAULT_TRIALS}, or as many as the resumed sweep was to have)",
-    )
-    parser.add_argument(
-        "--resume",
-        type=Path,
-        metavar="DIR",
-        help="go on with the sweep in DIR: first with trials that have not ended, from their checkpoints",
-    )
-    parser.add_argument("--name", metavar="NAME", help="of the sweep and its folder (default: TASK-TIME)")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="check configuration and space, print what would be run; the dataset is not looked at",
-    )
-    parser.add_argument(
-        "--address", metavar="ADDRESS", help="of a running Ray cluster, or auto (default: start Ray here)"
-    )
-    return parser
-
-
-def _check_grace(config: Config) -> None:
-    if config.sweep.grace > config.training.epochs:
-        raise InputError(
-            "sweep.grace",
-            config.sweep.grace,
-            f"it must be at most training.epochs ({config.training.epochs})",
-            "lower it, or train for longer",
-        )
-
-
-def _directory(config: Config, name: str) -> Path:
-    """The sweep's folder, which may not exist yet."""
-    if "://" in config.output:
-        raise InputError("output", config.output, "a sweep writes to a folder of this machine", "give a path")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError("--name", name, "it must be letters, digits, '.', '_' and '-'", "choose another")
-    directory = Path(config.output) / name
-    if directory.exists():
-        remedy = f"choose another name, or go on with it: --resume {shlex.quote(str(directory))}"
-        raise InputError("--name", name, f"{directory} exists already", remedy)
-    return directory
-
-
-def _check_task(config: Config, here: bool, console: Console) -> str:
-    """Build what every trial builds, once, on the CPU: what is wrong with all is known before any starts.
-
-    Where trials run on this machine their dataset is then fetched already; a cluster's head keeps nothing.
-
-    Returns:
-        The id of the dataset.
-
-    Raises:
-        InputError: if the dataset, the task or the objective is refused.
-    """
-    mode = "windowed" if not here else "auto" if config.data.mode == "gpu" else config.data.mode
-    on_cpu = {"training.device": "cpu", "training.precision": "fp32", "data.mode": mode}
-    trial = prepare(config.with_values(on_cpu), console.print)
-    trial.trainer.check_objective()
-    return trial.dataset.dataset_id
-
-
-def _describe(
-    console: Console,
-    config: Config,
-    space: Space,
-    trials: int,
-    directory: Path,
-    resources: Resources,
-    history: History | None,
-) -> None:
-    print(cli.show(config.resolved()))
-    table = Table("path", "distribution", title="space", title_justify="left")
-    if space.conditional:
-        table.add_column("when")
-    for path, parameter in space.parameters.items():
-        table.add_row(
-            path, parameter.distribution.describe(), *([parameter.condition()] if space.conditional else [])
-        )
-    console.print(table)
-    for text in space.constraints:
-        print(f"constraint: {text}")
-    rungs = f"stopping from epoch {config.sweep.grace} on, one in {config.sweep.reduction} goes on"
-    print(f"\n{trials} trials of {config.training.epochs} epochs; {rungs}")
-    print(f"resources: {resources.describe()}\nfolder: {directory}")
-    if history is not None:
-        ended = sum(trial.state.ended for trial in history.trials.values())
-        print(f"of these, {ended} have ended and {len(history.trials) - ended} go on")
-        return
-    print(f"first trials ({config.sweep.sampler}, seed {config.sweep.seed}):")
-    for values in preview(space, config.sweep, min(trials, PREVIEWED)):
-        print(f"  {describe(values)}")
-
-
-def _run(sweep: "SweepPlan", journal: Journal) -> int:
-    from ristune.sweep.tuner import BROKEN, FINISHED, INTERRUPTED, run_sweep
-
-    console = Console()
-    (sweep.directory / "config.yaml").write_text(cli.show(sweep.config.resolved()))
-    print(f"sweep {sweep.name}: {sweep.trials} trials, {sweep.resources.describe()}")
-    with (sweep.directory / "sweep.log").open("a") as log:
-        shown: Display = (
-            LiveTable(journal.history, console)
-            if console.is_terminal
-            else PlainLines(journal.history, sys.stdout)
-        )
-        with closing(Displays([shown, PlainLines(journal.history, log)])) as displays:
-            outcome = run_sweep(sweep, journal, displays)
-    results.write(sweep.directory, journal.history)
-    if journal.history.best is not None and not (sweep.directory / results.BEST).is_dir():
-        print(
-            f"warning: the winner's checkpoint is not in {sweep.directory}: its node wrote it elsewhere; "
-            "all nodes must share the output folder",
-            file=sys.stderr,
-        )
-    if outcome == BROKEN:
-        ending.print_failure(journal.history, sweep.directory)
-    if outcome == INTERRUPTED:
-        print(f"interrupted: what the trials reported is saved in {sweep.directory}", file=sys.stderr)
-    ending.report(console, journal.history, sweep.directory)
-    if outcome != FINISHED:
-        print(f"go on with the sweep:\npython -m ristune.sweep --resume {shlex.quote(str(sweep.directory))}")
-    if outcome == INTERRUPTED:
-        return cli.INTERRUPTED
-    return cli.FAILED if outcome == BROKEN or journal.history.best is None else cli.DONE
+    """Dispatch on the first word; without one it is the search that is asked for."""
+    words = sys.argv[1:] if argv is None else argv
+    # An override has an equals sign, an option begins with a dash.
+    if words and "=" not in words[0] and not words[0].startswith("-"):
+        return dispatch("python -m ristune.sweep", PURPOSE, COMMANDS, words)
+    # The search loads torch, which takes seconds; no word does.
+    status: int = importlib.import_module("ristune.sweep.command").main(words)
+    return status
 
 
 if __name__ == "__main__":

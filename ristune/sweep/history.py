@@ -91,6 +91,14 @@ class TrialHistory:
         self.held += 0.0 if self._since is None else time - self._since
         self._since = None
 
+    def held_until(self, now: float) -> float:
+        """Seconds for which it has held its share of the machine, up to now if it runs.
+
+        Args:
+            now: Unix seconds.
+        """
+        return self.held if self._since is None else self.held + max(0.0, now - self._since)
+
     def report(self, record: dict[str, Any]) -> None:
         """Take a record; that of an epoch trained again takes the place of the first, and of all after."""
         epoch = record["epoch"]

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -15,11 +15,9 @@ from typing import Any
 
 from ristune.errors import InputError
 from ristune.sweep.history import History
-from ristune.sweep.lock import Held, locked
+from ristune.sweep.lock import Held, hold
 
 FILE = "events.jsonl"
-# Held by the driver of a sweep.
-LOCK = "lock"
 
 
 class Event(StrEnum):
@@ -144,7 +142,7 @@ class Journal:
 
     def _lock(self, folder: Path) -> None:
         try:
-            self._stack.enter_context(locked(folder / LOCK))
+            self._stack.enter_context(hold(folder))
         except Held as error:
             raise InputError(
                 "sweep",
@@ -160,11 +158,24 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: if another line is damaged.
     """
-    lines = path.read_bytes().split(b"\n")
-    # What follows the last newline was cut off while it was written, or is empty.
-    whole = lines[:-1]
-    events = []
-    for number, line in enumerate(whole, start=1):
+    with path.open("rb") as file:
+        return list(parse(path, file))
+
+
+def parse(path: Path, lines: Iterable[bytes], first: int = 1) -> Iterator[dict[str, Any]]:
+    """The events of some lines of a journal, one by one.
+
+    Args:
+        path: of the journal, for errors.
+        lines: each with its newline; a last one without was cut off while it was written, and is left out.
+        first: number of the first of them in the journal.
+
+    Raises:
+        InputError: if a line is damaged.
+    """
+    for number, line in enumerate(lines, start=first):
+        if not line.endswith(b"\n"):
+            return
         try:
             row = json.loads(line)
             Event(row["event"])
@@ -175,8 +186,7 @@ def read(path: Path) -> list[dict[str, Any]]:
                 f"every line must be an event ({error})",
                 "restore the file from a copy, or take the line out",
             ) from error
-        events.append(row)
-    return events
+        yield row
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ristune.sweep.history import History, State, TrialHistory
-from ristune.sweep.space import short_names
 
 STATUS_PERIOD = 10.0
 REFRESH_PERIOD = 0.25
@@ -177,18 +176,19 @@ def status_line(history: History, now: float) -> str:
         f"status finished={_finished(history)}/{history.started.get('requested', 0)}",
         f"running={history.count(State.RUNNING)}",
         f"best={number(best.objective if best else None)}",
-        f"elapsed={_clock(history.elapsed(now))}",
+        f"elapsed={clock(history.elapsed(now))}",
     ]
     if not history.ended:
         remaining = eta(history, now)
-        words.append(f"eta={'?' if remaining is None else _clock(remaining)}")
+        words.append(f"eta={'?' if remaining is None else clock(remaining)}")
     return " ".join(words)
 
 
 def eta(history: History, now: float) -> float | None:
     """Seconds until the sweep ends at the pace so far; None before there is a pace, and at the end.
 
-    A running trial counts by its share of the epochs that ended trials took on average.
+    A trial is taken to last as many epochs as those that ended did on average, and one that has lasted
+    longer, to train to its end.
 
     Args:
         history: what is known.
@@ -197,13 +197,15 @@ def eta(history: History, now: float) -> float | None:
     ended = [trial for trial in history.trials.values() if trial.state.ended]
     if history.ended:
         return None
-    usual = sum(t.epoch for t in ended) / len(ended) if ended else history.started["epochs"]
+    epochs: int = history.started["epochs"]
+    usual = sum(trial.epoch for trial in ended) / len(ended) if ended else epochs
     running = [trial for trial in history.trials.values() if trial.state is State.RUNNING]
-    work = len(ended) + sum(min(trial.epoch / max(usual, 1.0), 1.0) for trial in running)
-    if work <= 0:
+    done = sum(trial.epoch for trial in (*ended, *running))
+    if not done:
         return None
-    requested: int = history.started["requested"]
-    return max(0.0, float(history.elapsed(now) * (requested - work) / work))
+    to_start = history.started["requested"] - len(ended) - len(running)
+    left = sum((usual if trial.epoch < usual else epochs) - trial.epoch for trial in running)
+    return max(0.0, float(history.elapsed(now) * (usual * to_start + left) / done))
 
 
 def table(history: History, now: float) -> Group:
@@ -237,11 +239,28 @@ def describe(values: Mapping[str, Any]) -> str:
     return " ".join(f"{names[path]}={number(value)}" for path, value in values.items())
 
 
+def short_names(paths: list[str]) -> dict[str, str]:
+    """The shortest endings of the paths that still tell them apart: `lr` for `optimizer.lr`."""
+    names: dict[str, str] = {}
+    for path in paths:
+        parts = path.split(".")
+        endings = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        names[path] = next(
+            (e for e in endings if not any(p != path and f".{p}".endswith(f".{e}") for p in paths)), path
+        )
+    return names
+
+
 def number(value: Any) -> str:
     """A value in short; a float by four digits that count."""
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def clock(seconds: float) -> str:
+    """A duration as `1:02:03`."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _section(rows: Table, title: str, trials: Sequence[TrialHistory]) -> None:
@@ -261,7 +280,3 @@ def _row(rows: Table, trial: TrialHistory) -> None:
 
 def _finished(history: History) -> int:
     return sum(trial.state.ended for trial in history.trials.values())
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

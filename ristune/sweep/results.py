@@ -7,15 +7,16 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from ristune.overrides import literal
 from ristune.sweep.history import History, State, TrialHistory
 from ristune.sweep.journal import FILE, read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUMMARY, BEST_YAML, BEST, TRIALS, RECORDS = (
     "summary.json",
@@ -117,8 +118,14 @@ def causes(history: History) -> dict[str, int]:
     return dict(Counter(ended).most_common())
 
 
-def best_yaml(history: History, best: TrialHistory) -> str:
-    """Config folders and overrides that reproduce a trial, as YAML with the commands in a comment."""
+def best_yaml(history: History, best: TrialHistory, path: Path | None = None) -> str:
+    """Config folders and overrides that reproduce a trial, as YAML with the commands in a comment.
+
+    Args:
+        history: of the sweep.
+        best: the trial.
+        path: of the file that it will be in; None for the sweep's own.
+    """
     kept = [text for text in history.started["overrides"] if _group(text) not in _SWEEP_ONLY]
     values = [f"{path}={literal(value)}" for path, value in best.values.items()]
     body = {"config_dirs": history.started["config_dirs"], "overrides": [*kept, *values]}
@@ -126,14 +133,19 @@ def best_yaml(history: History, best: TrialHistory) -> str:
         f"# Trial {best.id}, objective {best.objective!r} at epoch {best.best_epoch}, found by\n"
         f"#   {history.started['command']}\n"
         f"# Train it for longer:\n"
-        f"#   {train_command(history)}\n" + yaml.safe_dump(body, sort_keys=False, width=1000)
+        f"#   {train_command(history, path)}\n" + yaml.safe_dump(body, sort_keys=False, width=1000)
     )
 
 
-def train_command(history: History) -> str:
-    """The command that trains the best four times as long."""
-    path = shlex.quote(str(Path(history.started["directory"]) / BEST_YAML))
-    return f"python -m ristune.train --from {path} training.epochs={4 * history.started['epochs']}"
+def train_command(history: History, path: Path | None = None) -> str:
+    """The command that trains a trial four times as long.
+
+    Args:
+        history: of the sweep.
+        path: of the trial's YAML; None for that of the best, which the sweep has written.
+    """
+    source = shlex.quote(str(path or Path(history.started["directory"]) / BEST_YAML))
+    return f"python -m ristune.train --from {source} training.epochs={4 * history.started['epochs']}"
 
 
 def _group(override: str) -> str:
@@ -157,6 +169,10 @@ def _trial_row(trial: TrialHistory) -> dict[str, Any]:
 
 
 def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    # Those who only read a summary do not wait for it.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _column([row.get(name) for row in rows]) for name in names}
     temporary = path.with_name(f".{path.name}.new")
@@ -164,7 +180,9 @@ def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     os.replace(temporary, path)
 
 
-def _column(values: list[Any]) -> pa.Array:
+def _column(values: list[Any]) -> "pa.Array":
+    import pyarrow as pa
+
     kinds = {type(value) for value in values if value is not None}
     # Choices may mix kinds, a column may not.
     if len(kinds) > 1 and kinds != {int, float}:

@@ -200,18 +200,6 @@ def points(space: Space, limit: int) -> list[dict[str, Scalar]] | None:
     return found
 
 
-def short_names(paths: list[str]) -> dict[str, str]:
-    """The shortest endings of the paths that still tell them apart: `lr` for `optimizer.lr`."""
-    names: dict[str, str] = {}
-    for path in paths:
-        parts = path.split(".")
-        endings = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
-        names[path] = next(
-            (e for e in endings if not any(p != path and f".{p}".endswith(f".{e}") for p in paths)), path
-        )
-    return names
-
-
 def _condition(space: Space, path: str, values: Mapping[str, Scalar]) -> str:
     """The condition that is not met: its own, or that of a path on which it depends."""
     for parent in space.parameters[path].when:

@@ -14,7 +14,7 @@ STARTED = {
     "overrides": ["task=toy", "space=toy", "sweep.seed=3", "training.epochs=9", "data.uri=data/x"],
     "config_dirs": ["/somewhere/configs"],
     "command": "python -m ristune.sweep --trials 6",
-    "source": {},
+    "source": {"task": {"name": "toy"}},
     "dataset_id": "0123",
     "resources": {"cores": 4, "gpus": 1, "concurrency": 2, "cpus": 2, "gpu": 0.5},
     "versions": {"ristune": "0"},

@@ -7,7 +7,16 @@ from rich.console import Console
 
 from ristune.sweep import progress
 from ristune.sweep.history import History
-from ristune.sweep.progress import Displays, LiveTable, PlainLines, eta, event_line, status_line, table
+from ristune.sweep.progress import (
+    Displays,
+    LiveTable,
+    PlainLines,
+    eta,
+    event_line,
+    short_names,
+    status_line,
+    table,
+)
 from tests.sweep.events import asked, history, mixed, paused, reported, resumed, retried, started, told
 
 
@@ -147,3 +156,9 @@ def test_a_display_that_fails_is_dropped_and_the_others_go_on(
     displays.close()
     assert "status" in stream.getvalue()
     assert capsys.readouterr().err.count("Broken failed and is off: ValueError('display broke')") == 1
+
+
+def test_short_names_are_the_shortest_that_differ() -> None:
+    assert short_names(["optimizer.lr", "task.width"]) == {"optimizer.lr": "lr", "task.width": "width"}
+    assert short_names(["a.lr", "b.lr", "b.colr"]) == {"a.lr": "a.lr", "b.lr": "b.lr", "b.colr": "colr"}
+    assert short_names(["x", "a.x"]) == {"x": "x", "a.x": "a.x"}

@@ -20,7 +20,6 @@ from ristune.sweep.space import (
     active_distributions,
     check_point,
     points,
-    short_names,
     suggest,
     violated,
 )
@@ -249,9 +248,3 @@ def test_choices_are_told_apart_by_kind() -> None:
     choices = Choices((1, "1", None, 0.5))
     assert [choices.refusal(value) for value in (1, "1", None, 0.5)] == [""] * 4
     assert all(choices.refusal(value) for value in (True, 1.0, "0.5", False, [1]))
-
-
-def test_short_names_are_the_shortest_that_differ() -> None:
-    assert short_names(["optimizer.lr", "task.width"]) == {"optimizer.lr": "lr", "task.width": "width"}
-    assert short_names(["a.lr", "b.lr", "b.colr"]) == {"a.lr": "a.lr", "b.lr": "b.lr", "b.colr": "colr"}
-    assert short_names(["x", "a.x"]) == {"x": "x", "a.x": "a.x"}
