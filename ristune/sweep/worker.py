@@ -17,7 +17,7 @@ from ristune.errors import InputError
 from ristune.overrides import value_at
 from ristune.sweep.history import State
 from ristune.sweep.lock import locked
-from ristune.tracking import Run, track
+from ristune.tracking import Run, end_service, track
 from ristune.training import resume
 from ristune.training.memory import out_of_memory
 from ristune.training.record import Record, Status
@@ -111,8 +111,9 @@ class TrialWorker(Trainable):
         return self._result(row, str(record.status), record.reason, done)
 
     def cleanup(self) -> None:
-        """End the trial, if one is running."""
+        """End the trial, if one is running, and what tracked them all."""
         self._close(State.STOPPED)
+        self._guard("end", end_service)
 
     @property
     def _folder(self) -> Path:
@@ -157,6 +158,7 @@ class TrialWorker(Trainable):
             group=self._sweep,
             values=self._values,
             resolved=config.resolved(),
+            more_follow=True,
         )
         self._tracker = self._stack.enter_context(run)
 
