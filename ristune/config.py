@@ -4,6 +4,7 @@ This module alone knows hydra. It refuses unknown paths and wrong types, and say
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -42,6 +43,7 @@ class Config:
         importer: the same for what makes a dataset of a user's own files; None where the task has none.
         space: distributions by configuration path.
         source: the composed configuration before interpolation, plain values; crosses processes.
+        plain: the same after interpolation.
         overrides: the overrides it was composed from.
         config_dirs: the folders of the user's own groups, absolute.
     """
@@ -58,12 +60,13 @@ class Config:
     seed: int
     output: str
     source: Mapping[str, Any]
+    plain: Mapping[str, Any]
     overrides: tuple[str, ...]
     config_dirs: tuple[str, ...]
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain values, interpolations resolved: what is stored and printed."""
-        return _plain(OmegaConf.create(dict(self.source)))
+        return deepcopy(dict(self.plain))
 
     def with_values(self, values: Mapping[str, Any]) -> "Config":
         """The configuration of one trial.
@@ -79,7 +82,7 @@ class Config:
             check_value(self.source, path, value)
             OmegaConf.update(node, path, value)
         overrides = (*self.overrides, *(f"{path}={literal(value)}" for path, value in values.items()))
-        return _typed(node, overrides, self.config_dirs)
+        return _typed(node, overrides, self.config_dirs, self)
 
 
 def config_dir() -> Path:
@@ -275,23 +278,34 @@ def _section(section: type[Section], name: str, values: Mapping[str, Any]) -> Se
     return section(**cast(dict[str, Any], OmegaConf.to_container(merged)))
 
 
-def _typed(node: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Config:
+def _typed(
+    node: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str, ...], base: Config | None = None
+) -> Config:
+    """Everything checked; a section that is the same in `base` is checked already, which takes a while."""
     source = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
     plain = _plain(node)
+
+    def section(kind: type[Section], name: str) -> Section:
+        # Not by equality: 1 and 1.0 and True are equal.
+        if base is not None and repr(base.plain[name]) == repr(plain[name]):
+            return cast(Section, getattr(base, name))
+        return _section(kind, name, plain[name])
+
     require(0 <= plain["seed"] < SEEDS, "seed", plain["seed"], SEED_RULE)
     return Config(
         task=plain["task"],
         simulator=plain.get("simulator"),
         importer=plain.get("importer"),
-        data=_section(DataConfig, "data", plain["data"]),
-        training=_section(TrainingConfig, "training", plain["training"]),
-        optimizer=_section(OptimizerConfig, "optimizer", plain["optimizer"]),
+        data=section(DataConfig, "data"),
+        training=section(TrainingConfig, "training"),
+        optimizer=section(OptimizerConfig, "optimizer"),
         space=plain["space"],
-        sweep=_section(SweepConfig, "sweep", plain["sweep"]),
-        tracking=_section(TrackingConfig, "tracking", plain["tracking"]),
+        sweep=section(SweepConfig, "sweep"),
+        tracking=section(TrackingConfig, "tracking"),
         seed=plain["seed"],
         output=plain["output"],
         source=source,
+        plain=plain,
         overrides=overrides,
         config_dirs=config_dirs,
     )

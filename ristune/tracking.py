@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from ristune.errors import InputError
 
 MODES = ("auto", "online", "offline", "disabled")
 Mode = Literal["online", "offline", "disabled"]
+# Seconds for W&B's service to close a file, which takes it a millisecond.
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,9 @@ def track(
     values: Mapping[str, Any],
     resolved: Mapping[str, Any],
     tags: Sequence[str] = (),
+    more_follow: bool = False,
 ) -> Iterator[Run]:
-    """One run, from the process that trains.
+    """One run, from the process that trains; its file is whole when the context ends.
 
     Args:
         config: mode, project, entity.
@@ -97,6 +101,9 @@ def track(
         values: the searched values by path; shown flat.
         resolved: the whole configuration.
         tags: labels of the run.
+        more_follow: whether this process will have further runs: W&B's service, which takes half a second to
+            start, then lives on until `end_service`, and the list of installed packages is left out, which
+            takes 0.1 s and is the same for all.
     """
     mode = resolve_mode(config.mode)
     if mode == "disabled":
@@ -106,27 +113,67 @@ def track(
     import wandb
 
     directory.mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
-        project=config.project,
-        entity=config.entity,
-        mode=mode,
-        dir=str(directory),
-        name=name,
-        group=group,
-        job_type="trial" if values else "train",
-        tags=list(tags),
-        config={**dict(values), "resolved": dict(resolved)},
-        reinit="finish_previous",
-        settings=wandb.Settings(silent=True, console="off", x_disable_meta=True, disable_git=True),
-    )
+    with _service_ended_on_failure():
+        run = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            mode=mode,
+            dir=str(directory),
+            name=name,
+            group=group,
+            job_type="trial" if values else "train",
+            tags=list(tags),
+            config={**dict(values), "resolved": dict(resolved)},
+            reinit="finish_previous",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                x_disable_meta=True,
+                disable_git=True,
+                x_save_requirements=not more_follow,
+            ),
+        )
     code = 1
     try:
         yield _Wandb(run)
         code = 0
     finally:
-        run.finish(exit_code=code)
-        # `finish` returns before the run's file is flushed; the end of its service waits for that.
+        with _service_ended_on_failure():
+            run.finish(exit_code=code)
+            _wait_until_written()
+        if not more_follow:
+            end_service(code)
+
+
+def end_service(code: int = 0) -> None:
+    """End W&B's service, if this process has one; a later run starts another.
+
+    Args:
+        code: with which runs end that have not been finished.
+    """
+    wandb = sys.modules.get("wandb")
+    if wandb is not None:
         wandb.teardown(exit_code=code)
+
+
+def _wait_until_written() -> None:
+    """Wait until a finished run's file is closed: `finish` returns before the last rows are in it."""
+    import wandb
+
+    setup = wandb.setup()
+    service = setup.assert_service()
+    # The service works in order: when it answers, that it knows no such upload, the run is closed.
+    setup.asyncer.run(lambda: service.sync_status("none")).wait_or(timeout=PATIENCE)
+
+
+@contextmanager
+def _service_ended_on_failure() -> Iterator[None]:
+    """A service that died or is silent is not left for the next run; its end waits for its files."""
+    try:
+        yield
+    except BaseException:
+        end_service(1)
+        raise
 
 
 def _missing(value: Any) -> bool:

@@ -235,3 +235,20 @@ def test_a_group_that_the_command_line_makes_can_be_searched():
     changed = config.with_values({"optimizer.groups.heads.lr": 0.5})
     assert changed.optimizer.groups["heads"]["lr"] == 0.5
     assert compose(changed.overrides).optimizer.groups["heads"]["lr"] == 0.5
+
+
+def test_what_a_trial_leaves_alone_is_the_sweeps_and_what_follows_from_its_values_is_its_own():
+    base = compose()
+    trial = base.with_values({"task.objective": "another", "optimizer.lr": 0.5})
+    assert trial.data is base.data and trial.sweep is base.sweep
+    # By interpolation.
+    assert (trial.training.objective, trial.optimizer.lr) == ("another", 0.5)
+    assert base.with_values({"training.clip_norm": 2}).training.clip_norm == 2.0
+    with pytest.raises(InputError, match="optimizer.lr"):
+        trial.with_values({"optimizer.lr": -1.0})
+
+
+def test_what_is_done_to_a_resolved_configuration_is_not_done_to_the_next():
+    config = compose()
+    config.resolved()["task"]["objective"] = "another"
+    assert config.resolved()["task"]["objective"] == config.task["objective"] != "another"

@@ -27,6 +27,7 @@ from tests.integration.sweeps import (
     start,
 )
 from tests.sweep.bench import Everything
+from tests.wandb_file import records
 
 pytestmark = pytest.mark.ray
 
@@ -151,6 +152,11 @@ def test_every_trial_that_was_built_has_an_offline_wandb_run(mixed: Sweep) -> No
     for trial in mixed.history.trials.values():
         runs = list((mixed.folder / "trials" / trial.id / "wandb").glob("offline-run-*/*.wandb"))
         assert len(runs) == 1 + trial.failures
+        for run in runs:
+            kinds = [record.WhichOneof("record_type") for record in records(run)]
+            assert kinds[-1] == "exit"
+        if not trial.failures:
+            assert kinds.count("history") == trial.epoch
 
 
 def test_the_log_can_be_grepped(mixed: Sweep) -> None:
