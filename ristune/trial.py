@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 
 import ristune
 from ristune.config import Config, build
+from ristune.data import device as data_device
 from ristune.data.dataset import Dataset
 from ristune.data.opening import measured_stream, open_configured, train_stream
 from ristune.data.stream import Stream
@@ -29,6 +30,33 @@ from ristune.training.watcher import Failure
 
 # At the ends of short epochs, no more of the time than this goes into keeping states to resume from.
 KEEPING_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a trial has done on smaller shares of the data: it counts on from there.
+
+    Attributes:
+        epochs: trained on them.
+        objective: reported at their end; it stands until this share has a finite validation.
+        best_epoch: of that objective, 0 if none of them had a finite validation.
+    """
+
+    epochs: int = 0
+    objective: float = 0.0
+    best_epoch: int = 0
+
+    def counted(self, record: Record) -> Record:
+        """A record of this share as one of the whole trial."""
+        record = replace(record, epoch=self.epochs + record.epoch)
+        if record.best_epoch:
+            return replace(record, best_epoch=self.epochs + record.best_epoch)
+        if self.best_epoch:
+            return replace(record, objective=self.objective, best_epoch=self.best_epoch)
+        return record
+
+
+NOTHING_BEFORE = Before()
 
 
 @dataclass(frozen=True)
@@ -53,6 +81,7 @@ class Trial:
         directory: Path | None = None,
         resumable: bool = False,
         stopping: Callable[[], bool] = lambda: False,
+        before: Before = NOTHING_BEFORE,
     ) -> Iterator[Record]:
         """Train, or go on from where `resume.restore` has put the trainer.
 
@@ -62,11 +91,15 @@ class Trial:
             resumable: also keep states to resume from, in `resume`.
             stopping: asked between two windows; if so the window's state is kept and there is no further
                 record.
+            before: what came before in the same folder, on smaller shares of the data.
         """
         seed_process(self.config.seed)
-        kept = _Keeper(self, directory, resumable, stopping)
+        kept = _Keeper(self, directory, resumable, stopping, before)
+        if before.epochs and self.trainer.progress.batches == 0:
+            # From now on it does not go back to the share before.
+            kept.keep()
         while True:
-            for record in self.trainer.fit(kept):
+            for record in map(before.counted, self.trainer.fit(kept)):
                 if directory is not None and record.improved:
                     checkpoint.save(directory / "best", self.trainer.network, self._state(record))
                 yield record
@@ -95,9 +128,15 @@ class _Keeper:
     """Pauses a training to keep its state, and writes its first fault down."""
 
     def __init__(
-        self, trial: Trial, directory: Path | None, resumable: bool, stopping: Callable[[], bool]
+        self,
+        trial: Trial,
+        directory: Path | None,
+        resumable: bool,
+        stopping: Callable[[], bool],
+        before: Before,
     ) -> None:
         self._trial = trial
+        self._before = before
         self._directory = directory
         self._resumable = resumable
         self._stopping = stopping
@@ -124,7 +163,8 @@ class _Keeper:
         """Keep the state that the trainer is in."""
         started = time.monotonic()
         if self._resumable and self._directory is not None:
-            resume.keep(self._directory, self._trial.trainer, self._trial.origin)
+            origin = {**self._trial.origin, "before": asdict(self._before)}
+            resume.keep(self._directory, self._trial.trainer, origin, self._before.epochs)
         self._kept = time.monotonic()
         self._cost = self._kept - started
 
@@ -240,6 +280,11 @@ def build_task(config: Config, dataset: Dataset) -> Task:
     if isinstance(task, Attaches):
         task.attach(dataset)
     return task
+
+
+def kept_on_gpus() -> int:
+    """The bytes of samples that this process keeps on GPUs for the next trial."""
+    return data_device.kept_on_gpus()
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

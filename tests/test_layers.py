@@ -54,7 +54,7 @@ LIBRARIES = {
     "optuna": {"sweep"},
     "safetensors": {"training"},
     "pyarrow": {"data", "storage", "sweep"},
-    "threadpoolctl": {"data"},
+    "threadpoolctl": {"data", "sweep"},
 }
 
 

@@ -24,6 +24,7 @@ from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines, des
 from ristune.sweep.resources import Resources, local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.resuming import check_dataset, open_sweep, restored, trials_in_total
 from ristune.sweep.sampler import preview
+from ristune.sweep.shares import check_resource
 from ristune.sweep.space import Space, parse_space
 from ristune.training.device import resolve_device
 from ristune.trial import prepare
@@ -109,6 +110,7 @@ def _plan(
         command: the command line itself.
         history: of the sweep that is resumed.
     """
+    check_resource(config)
     space = parse_space(config)
     _check_grace(config)
     resources = (
