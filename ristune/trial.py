@@ -23,7 +23,7 @@ from ristune.training import checkpoint, dump, resume
 from ristune.training.curriculum import Stage, parse_curriculum
 from ristune.training.device import configure_process, resolve_device
 from ristune.training.record import Record, Status
-from ristune.training.rng import seed_process
+from ristune.training.rng import RandomState, seed_process
 from ristune.training.task import Attaches, Task
 from ristune.training.trainer import Trainer
 from ristune.training.watcher import Failure
@@ -264,11 +264,18 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
 
 
 def build_task(config: Config, dataset: Dataset) -> Task:
-    """The task of a configuration, its weights drawn from the seed, shown the dataset."""
+    """The task of a configuration, shown the dataset; whatever it draws by itself it draws from the seed."""
     # Weights are drawn on the CPU: naming no GPU keeps torch from opening a context on each.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        task: Task = build(config.task)
+    generators = RandomState.capture(torch.device("cpu"))
+    seed_process(config.seed)
+    try:
+        return _built(config, dataset)
+    finally:
+        generators.restore(torch.device("cpu"))
+
+
+def _built(config: Config, dataset: Dataset) -> Task:
+    task: Task = build(config.task)
     missing = [name for name in ("network", "loss", "metrics") if not hasattr(task, name)]
     if missing:
         raise InputError(
