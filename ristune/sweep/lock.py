@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PERIOD = 0.05
@@ -38,7 +38,8 @@ def locked(path: Path, patience: float = 0.0) -> Iterator[None]:
                     raise Held(file.read().strip() or "another process") from error
                 # The system has no wait for a lock that ends by itself.
                 time.sleep(PERIOD)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
+        # On a full disk it is held all the same, by one without a name.
+        with suppress(OSError):
+            file.truncate(0)
+            os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
