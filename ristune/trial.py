@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ristune.errors import InputError
 from ristune.training import checkpoint, dump, resume
 from ristune.training.curriculum import Stage, parse_curriculum
 from ristune.training.device import configure_process, resolve_device
-from ristune.training.record import Record, Status
+from ristune.training.record import NOTHING_BEFORE, Before, Record, Status
 from ristune.training.rng import RandomState, seed_process
 from ristune.training.task import Attaches, Task
 from ristune.training.trainer import Trainer
@@ -30,33 +30,6 @@ from ristune.training.watcher import Failure
 
 # At the ends of short epochs, no more of the time than this goes into keeping states to resume from.
 KEEPING_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Before:
-    """What a trial has done on smaller shares of the data: it counts on from there.
-
-    Attributes:
-        epochs: trained on them.
-        objective: reported at their end; it stands until this share has a finite validation.
-        best_epoch: of that objective, 0 if none of them had a finite validation.
-    """
-
-    epochs: int = 0
-    objective: float = 0.0
-    best_epoch: int = 0
-
-    def counted(self, record: Record) -> Record:
-        """A record of this share as one of the whole trial."""
-        record = replace(record, epoch=self.epochs + record.epoch)
-        if record.best_epoch:
-            return replace(record, best_epoch=self.epochs + record.best_epoch)
-        if self.best_epoch:
-            return replace(record, objective=self.objective, best_epoch=self.best_epoch)
-        return record
-
-
-NOTHING_BEFORE = Before()
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from ristune.overrides import value_at
 from ristune.sweep.shares import FRACTION, share_values, shares
 from ristune.training import resume
 from ristune.training.checkpoint import Checkpoint
-from ristune.training.record import Record, Status
-from ristune.trial import NOTHING_BEFORE, Before, Trial
+from ristune.training.record import NOTHING_BEFORE, Before, Record, Status
+from ristune.trial import Trial
 
 Build = Callable[[Config, Callable[[str], None]], Trial]
 

@@ -17,8 +17,8 @@ from ristune.config import Config
 from ristune.sweep import results
 from ristune.sweep.ending import RAY_LOG
 from ristune.sweep.engine import ray_running
-from ristune.sweep.failures import FailureLimit
-from ristune.sweep.history import History, State
+from ristune.sweep.failures import FailureLimit, diagnose
+from ristune.sweep.history import History
 from ristune.sweep.interrupt import Interrupt, interrupts
 from ristune.sweep.journal import Event, Journal
 from ristune.sweep.progress import Displays
@@ -34,10 +34,6 @@ from ristune.trial import versions
 FINISHED, INTERRUPTED, BROKEN = "finished", "interrupted", "broken"
 # Seconds between two writings of the results while a sweep runs.
 RESULTS_PERIOD = 30.0
-# What Ray says of an actor whose machine is gone.
-NODE_LOST = "its node has died"
-# What a traceback of a worker has, and an account of its death has not.
-RAISED = "ray::"
 
 
 @dataclass(frozen=True)
@@ -109,10 +105,10 @@ class Recorder(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Note why an actor was lost, and have the trial run again or told."""
         text = Path(trial.error_file).read_text() if trial.error_file else ""
-        state, reason = diagnose(text)
+        loss = diagnose(text)
         name = trial.config["trial"]
-        self._note(Event.FAILED, trial=name, state=state, reason=reason, traceback=text)
-        self._search.lost(name, state, reason, raised=RAISED in text, blameless=NODE_LOST in text)
+        self._note(Event.FAILED, trial=name, state=loss.state, reason=loss.reason, traceback=text)
+        self._search.lost(name, loss.state, loss.reason, raised=loss.raised, blameless=loss.blameless)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Let the display turn."""
@@ -179,22 +175,6 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
                 log.write(traceback.format_exc())
     note(Event.SWEEP_ENDED, outcome=outcome, reason=reason)
     return outcome
-
-
-def diagnose(error: str) -> tuple[State, str]:
-    """The state and the one-line reason of a trial that Ray reports as failed.
-
-    Args:
-        error: Ray's text: a traceback of the worker, or an account of the actor's death.
-    """
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith("Failure # ")]
-    if not lines:
-        return State.FAILED, "unknown"
-    if "OutOfMemoryError" in error:
-        return State.OOM, next(line for line in lines if "OutOfMemoryError" in line)
-    # A traceback of the worker ends with what happened, an account of its death begins with it.
-    return State.FAILED, lines[-1] if any(RAISED in line for line in lines) else lines[0]
 
 
 def _run_trials(
