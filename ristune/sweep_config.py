@@ -11,6 +11,7 @@ STOPPED = ("complete", "pruned", "quantile")
 DIVERGED = ("best", "infeasible")
 # Fewer trials than these leave a model nothing to tell good from bad by.
 LEAST_HISTORY = 50
+RESOURCES = ("epochs", "data")
 # What every generator that is seeded takes.
 SEEDS = 2**32
 SEED_RULE = "in [0, 2**32)"
@@ -27,6 +28,8 @@ class SweepConfig:
     diverged: str
     seed: int
     scheduler: str
+    resource: str
+    first_share: float
     grace: int
     reduction: int
     concurrency: int
@@ -46,17 +49,20 @@ class SweepConfig:
             ("stopped", STOPPED),
             ("diverged", DIVERGED),
             ("scheduler", SCHEDULERS),
+            ("resource", RESOURCES),
         ):
             value = getattr(self, name)
             require(value in known, f"sweep.{name}", value, f"one of {', '.join(known)}")
         require(0 <= self.seed < SEEDS, "sweep.seed", self.seed, SEED_RULE)
         require(self.startup_trials >= 1, "sweep.startup_trials", self.startup_trials, "at least 1")
         require(self.history >= LEAST_HISTORY, "sweep.history", self.history, f"at least {LEAST_HISTORY}")
+        require(0 < self.first_share <= 1, "sweep.first_share", self.first_share, "in (0, 1]")
         require(self.grace >= 1, "sweep.grace", self.grace, "at least 1")
         require(self.reduction >= 2, "sweep.reduction", self.reduction, "at least 2")
         require(self.concurrency >= 0, "sweep.concurrency", self.concurrency, "0 (auto) or more")
         require(self.cpus_per_trial >= 0, "sweep.cpus_per_trial", self.cpus_per_trial, "0 (auto) or more")
-        require(0 < self.gpu_per_trial <= 1, "sweep.gpu_per_trial", self.gpu_per_trial, "in (0, 1]")
+        gpu = "in (0, 1]: a trial trains on one GPU, or shares one"
+        require(0 < self.gpu_per_trial <= 1, "sweep.gpu_per_trial", self.gpu_per_trial, gpu)
         require(self.max_retries >= 0, "sweep.max_retries", self.max_retries, "0 or more")
         share = self.max_failed_share
         require(0 < share <= 1, "sweep.max_failed_share", share, "in (0, 1]")

@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 
 import ristune
 from ristune.config import Config, build
+from ristune.data import device as data_device
 from ristune.data.dataset import Dataset
 from ristune.data.opening import measured_stream, open_configured, train_stream
 from ristune.data.stream import Stream
@@ -21,8 +22,8 @@ from ristune.errors import InputError
 from ristune.training import checkpoint, dump, resume
 from ristune.training.curriculum import Stage, parse_curriculum
 from ristune.training.device import configure_process, resolve_device
-from ristune.training.record import Record, Status
-from ristune.training.rng import seed_process
+from ristune.training.record import NOTHING_BEFORE, Before, Record, Status
+from ristune.training.rng import RandomState, seed_process
 from ristune.training.task import Attaches, Task
 from ristune.training.trainer import Trainer
 from ristune.training.watcher import Failure
@@ -53,6 +54,7 @@ class Trial:
         directory: Path | None = None,
         resumable: bool = False,
         stopping: Callable[[], bool] = lambda: False,
+        before: Before = NOTHING_BEFORE,
     ) -> Iterator[Record]:
         """Train, or go on from where `resume.restore` has put the trainer.
 
@@ -62,11 +64,15 @@ class Trial:
             resumable: also keep states to resume from, in `resume`.
             stopping: asked between two windows; if so the window's state is kept and there is no further
                 record.
+            before: what came before in the same folder, on smaller shares of the data.
         """
         seed_process(self.config.seed)
-        kept = _Keeper(self, directory, resumable, stopping)
+        kept = _Keeper(self, directory, resumable, stopping, before)
+        if before.epochs and self.trainer.progress.batches == 0:
+            # From now on it does not go back to the share before.
+            kept.keep()
         while True:
-            for record in self.trainer.fit(kept):
+            for record in map(before.counted, self.trainer.fit(kept)):
                 if directory is not None and record.improved:
                     checkpoint.save(directory / "best", self.trainer.network, self._state(record))
                 yield record
@@ -95,9 +101,15 @@ class _Keeper:
     """Pauses a training to keep its state, and writes its first fault down."""
 
     def __init__(
-        self, trial: Trial, directory: Path | None, resumable: bool, stopping: Callable[[], bool]
+        self,
+        trial: Trial,
+        directory: Path | None,
+        resumable: bool,
+        stopping: Callable[[], bool],
+        before: Before,
     ) -> None:
         self._trial = trial
+        self._before = before
         self._directory = directory
         self._resumable = resumable
         self._stopping = stopping
@@ -124,7 +136,8 @@ class _Keeper:
         """Keep the state that the trainer is in."""
         started = time.monotonic()
         if self._resumable and self._directory is not None:
-            resume.keep(self._directory, self._trial.trainer, self._trial.origin)
+            origin = {**self._trial.origin, "before": asdict(self._before)}
+            resume.keep(self._directory, self._trial.trainer, origin, self._before.epochs)
         self._kept = time.monotonic()
         self._cost = self._kept - started
 
@@ -224,11 +237,18 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
 
 
 def build_task(config: Config, dataset: Dataset) -> Task:
-    """The task of a configuration, its weights drawn from the seed, shown the dataset."""
+    """The task of a configuration, shown the dataset; whatever it draws by itself it draws from the seed."""
     # Weights are drawn on the CPU: naming no GPU keeps torch from opening a context on each.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        task: Task = build(config.task)
+    generators = RandomState.capture(torch.device("cpu"))
+    seed_process(config.seed)
+    try:
+        return _built(config, dataset)
+    finally:
+        generators.restore(torch.device("cpu"))
+
+
+def _built(config: Config, dataset: Dataset) -> Task:
+    task: Task = build(config.task)
     missing = [name for name in ("network", "loss", "metrics") if not hasattr(task, name)]
     if missing:
         raise InputError(
@@ -240,6 +260,11 @@ def build_task(config: Config, dataset: Dataset) -> Task:
     if isinstance(task, Attaches):
         task.attach(dataset)
     return task
+
+
+def kept_on_gpus() -> int:
+    """The bytes of samples that this process keeps on GPUs for the next trial."""
+    return data_device.kept_on_gpus()
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

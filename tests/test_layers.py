@@ -55,7 +55,7 @@ LIBRARIES = {
     "safetensors": {"training"},
     "pyarrow": {"data", "storage", "sweep"},
     "simpleeval": {"sweep"},
-    "threadpoolctl": {"data"},
+    "threadpoolctl": {"data", "sweep"},
 }
 
 

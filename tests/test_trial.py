@@ -122,7 +122,7 @@ def test_a_trial_that_is_asked_to_stop_keeps_the_window_it_has_just_trained(toy_
 def test_keeping_states_takes_a_small_share_of_short_epochs(toy_dataset, tmp_path, monkeypatch):
     clock, kept = [0.0], []
 
-    def keep(directory, trainer, origin):
+    def keep(directory, trainer, origin, before):
         clock[0] += 1.0
         kept.append(trainer.progress.epoch)
 

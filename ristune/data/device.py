@@ -45,6 +45,11 @@ def kept_on_device(dataset: Dataset, split: str, device: torch.device) -> int:
     return sum(_KEPT[key].nbytes for key in same)
 
 
+def kept_on_gpus() -> int:
+    """The bytes of samples that this process keeps on devices for the next trial."""
+    return sum(tensor.nbytes for tensor in _KEPT.values())
+
+
 def _on_device(dataset: Dataset, split: str, rows: int, device: torch.device) -> Tensor:
     """The samples on a device, [rows, width / 8], int64: a GPU gathers words faster than bytes."""
     key = (dataset.dataset_id, split, device, rows)

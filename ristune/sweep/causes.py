@@ -1,24 +1,53 @@
-"""Why a trial failed, from what Ray says of it."""
+"""How a trial has lost its actor, from what Ray says of it."""
+
+from dataclasses import dataclass
 
 from ristune.sweep.history import State
+from ristune.sweep.worker import WornOut
 
-# What Ray says of an actor whose machine is gone.
-NODE_LOST = "its node has died"
+# What Ray says of an actor whose machine is gone, and of one that ended without a word.
+NODE_LOST, DIED = "its node has died", "its worker process has died"
 # What a traceback of a worker has, and an account of its death has not.
 RAISED = "ray::"
+KILLED = (
+    "its process crashed or was killed, as the system does when memory runs out "
+    "(lower sweep.concurrency for fewer trials at once)"
+)
 
 
-def diagnose(error: str) -> tuple[State, str]:
-    """The state and the one-line reason of a trial that Ray reports as failed.
+@dataclass(frozen=True)
+class Loss:
+    """How a trial has lost its actor.
+
+    Attributes:
+        state: failed, or oom.
+        reason: in a line.
+        raised: whether it raised an exception, and was not killed.
+        blameless: whether it says nothing of the trial: its machine was lost, or its worker worn out.
+    """
+
+    state: State
+    reason: str
+    raised: bool
+    blameless: bool
+
+
+def diagnose(error: str) -> Loss:
+    """How an actor was lost.
 
     Args:
         error: Ray's text: a traceback of the worker, or an account of the actor's death.
     """
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("Failure # ")]
+    raised = RAISED in error
     if not lines:
-        return State.FAILED, "unknown"
+        return Loss(State.FAILED, "unknown", raised, blameless=False)
+    blameless = NODE_LOST in error or (raised and f"{WornOut.__name__}: " in lines[-1])
     if "OutOfMemoryError" in error:
-        return State.OOM, next(line for line in lines if "OutOfMemoryError" in line)
+        reason = next(line for line in lines if "OutOfMemoryError" in line)
+        return Loss(State.OOM, reason, raised, blameless)
+    if DIED in error and not blameless and not raised:
+        return Loss(State.FAILED, KILLED, raised, blameless)
     # A traceback of the worker ends with what happened, an account of its death begins with it.
-    return State.FAILED, lines[-1] if any(RAISED in line for line in lines) else lines[0]
+    return Loss(State.FAILED, lines[-1] if raised else lines[0], raised, blameless)

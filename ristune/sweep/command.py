@@ -24,6 +24,7 @@ from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines, des
 from ristune.sweep.proposing import preview
 from ristune.sweep.resources import Resources, local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.resuming import check_dataset, open_sweep, restored, trials_in_total
+from ristune.sweep.shares import check_resource
 from ristune.sweep.space import Space
 from ristune.sweep.space_parsing import parse_space
 from ristune.training.device import resolve_device
@@ -113,6 +114,7 @@ def _plan(
         command: the command line itself.
         history: of the sweep that is resumed.
     """
+    check_resource(config)
     space = parse_space(config)
     _check_grace(config)
     resources = (
@@ -177,7 +179,7 @@ def _parser() -> cli.Parser:
 
 
 def _check_grace(config: Config) -> None:
-    if config.sweep.grace > config.training.epochs:
+    if config.sweep.resource == "epochs" and config.sweep.grace > config.training.epochs:
         raise InputError(
             "sweep.grace",
             config.sweep.grace,

@@ -6,7 +6,7 @@ import platform
 import re
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -101,9 +101,10 @@ def locked(path: Path, patience: float = 0.0) -> Iterator[Hold]:
                     raise Held(file.read().strip() or "another process") from error
                 # The system has no wait for a lock that ends by itself.
                 time.sleep(PERIOD)
-        file.truncate(0)
-        file.write(f"{name()}\n")
-        file.flush()
+        # On a full disk it is held all the same, by one without a name.
+        with suppress(OSError):
+            file.truncate(0)
+            os.write(file.fileno(), f"{name()}\n".encode())
         yield Kernels()
 
 

@@ -204,13 +204,3 @@ class Never:
     def describe(self) -> str:
         """Say so."""
         return "none is stopped early"
-
-
-def levels(grace: int, reduction: int, epochs: int) -> list[int]:
-    """Epochs of the rungs: `grace * reduction**k`, none at the end, where there is nothing left to stop."""
-    found = []
-    level = grace
-    while level < epochs:
-        found.append(level)
-        level *= reduction
-    return found

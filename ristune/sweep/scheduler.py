@@ -9,8 +9,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from ristune.sweep.guard import STOP, Guard
 from ristune.sweep.history import State
-from ristune.sweep.rules import levels, make_rule
+from ristune.sweep.rules import make_rule
 from ristune.sweep.search import JournaledSearch, not_restored
+from ristune.sweep.shares import rung_levels
 
 
 class GuardedASHA(AsyncHyperBandScheduler):
@@ -32,7 +33,7 @@ class GuardedASHA(AsyncHyperBandScheduler):
         # No metric, as for the searcher: Ray ends a sweep for one report without it.
         super().__init__(metric=None, mode=None, max_t=max_t)
         self._search = search
-        rungs = levels(config.grace, config.reduction, max_t) if rungs is None else rungs
+        rungs = rung_levels(config, max_t) if rungs is None else rungs
         self.rule = make_rule(config, rungs)
         self.rule.recall(history)
         self._guard = Guard(self.rule, search.decided, history)

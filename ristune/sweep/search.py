@@ -9,7 +9,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from ristune.errors import InputError
-from ristune.sweep.causes import NODE_LOST, RAISED, diagnose
+from ristune.sweep.causes import diagnose
 from ristune.sweep.guard import STOP, Decision
 from ristune.sweep.history import State, TrialHistory
 from ristune.sweep.journal import Event, Journal
@@ -206,17 +206,16 @@ class JournaledSearch(Searcher):
         name = self.name_of(trial_id)
         if name is None:
             return
-        state, reason = diagnose(text)
-        self.journal.append(Event.FAILED, trial=name, state=state, reason=reason, traceback=text)
-        if state is State.OOM:
-            self._tell(name, state, reason)
-        elif NODE_LOST in text:
-            # That says nothing of the trial.
-            self._retry(name, reason, counted=False)
+        loss = diagnose(text)
+        self.journal.append(Event.FAILED, trial=name, state=loss.state, reason=loss.reason, traceback=text)
+        if loss.state is State.OOM:
+            self._tell(name, loss.state, loss.reason)
+        elif loss.blameless:
+            self._retry(name, loss.reason, counted=False)
         else:
-            refused = "InputError" in reason.partition(":")[0]
-            again = reason == self._open[name].reason
-            self._failed(name, reason, certain=RAISED in text and (refused or again))
+            refused = "InputError" in loss.reason.partition(":")[0]
+            again = loss.reason == self._open[name].reason
+            self._failed(name, loss.reason, certain=loss.raised and (refused or again))
 
     def close(self, reason: str) -> None:
         """Note that the trials that have not ended are interrupted; the sweep may be resumed."""

@@ -24,6 +24,7 @@ from ristune.sweep.progress import Displays
 from ristune.sweep.resources import Resources
 from ristune.sweep.scheduler import GuardedASHA
 from ristune.sweep.search import JournaledSearch
+from ristune.sweep.shares import rung_levels, total_epochs
 from ristune.sweep.space import Space
 from ristune.sweep.worker import TrialWorker
 from ristune.training import resume
@@ -162,11 +163,12 @@ def _tune(
         directory=str(sweep.directory.resolve()),
         threads=sweep.resources.cpus,
     )
+    settings, epochs = sweep.config.sweep, sweep.config.training.epochs
     tune.run(
         worker,
         name="engine",
         search_alg=search,
-        scheduler=GuardedASHA(search, sweep.config.training.epochs),
+        scheduler=GuardedASHA(search, total_epochs(settings, epochs), rung_levels(settings, epochs)),
         # The searcher ends it: a trial that is lost is one more of Ray's.
         num_samples=-1,
         # Without it a searcher keeps one trial pending, and a cluster grows one node at a time.
@@ -210,7 +212,7 @@ def _note_start(sweep: SweepPlan, journal: Journal) -> None:
     journal.append(
         Event.SWEEP_STARTED,
         name=sweep.name,
-        epochs=config.training.epochs,
+        epochs=total_epochs(config.sweep, config.training.epochs),
         config_dirs=config.config_dirs,
         dataset_id=sweep.dataset_id,
         **now,

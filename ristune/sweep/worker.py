@@ -1,11 +1,12 @@
 """One trial inside a Ray actor, which is used again for the next one and may leak nothing into it."""
 
 import gc
+import importlib
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,26 @@ from ray.tune import Trainable
 
 from ristune.config import Config
 from ristune.errors import InputError
-from ristune.overrides import value_at
+from ristune.sweep import records, remains
 from ristune.sweep.history import State
+from ristune.sweep.isolation import Baseline
 from ristune.sweep.lock import locked
+from ristune.sweep.shares import share_at
+from ristune.sweep.watching import Watching
 from ristune.tracking import Run, end_service, track
-from ristune.training import resume
 from ristune.training.memory import out_of_memory
 from ristune.training.record import Record, Status
-from ristune.trial import Trial, prepare
+from ristune.trial import prepare
 
 ERROR_FILE, LOG_FILE, LOCK = "error.txt", "log.txt", "lock"
 # Seconds to wait for another worker to let go of a trial.
 PATIENCE = 60.0
+# What Ray adds to an exception by which a worker ends that the system, or Ray, wants to end.
+TERMINATED = "ray_terminate_msg"
+
+
+class WornOut(Exception):
+    """This process is not what a new one is: Ray replaces it, and the trial that it was to run waits."""
 
 
 class TrialWorker(Trainable):
@@ -50,11 +59,16 @@ class TrialWorker(Trainable):
         self._sweep = sweep
         self._directory = Path(directory)
         self._threads = threads
+        self._watching = Watching()
+        self._warnings: list[str] = []
         self._stack = ExitStack()
-        self._tracker: Run | None = None
         self._last: Record | None = None
+        self._begun = False
         self._records: Iterator[Record] | None = None
         self._modules = 0
+        self._baseline: Baseline | None = None
+        self._remains = remains.Remains()
+        self._worn = ""
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -67,7 +81,7 @@ class TrialWorker(Trainable):
         self._trial: str = new_config["trial"]
         self._values: Mapping[str, Any] = new_config["values"]
         self._last = None
-        self._warnings: list[str] = []
+        self._warnings.clear()
         self._freeze()
         return True
 
@@ -75,36 +89,41 @@ class TrialWorker(Trainable):
         """Train one epoch.
 
         Returns:
-            `epoch`, `objective`, `best_epoch`, `status` and `reason` of the record, the flat `record` itself,
-            `warnings`, and `done` with the last one. After an exception there is no record, and the status is
-            failed or oom; it is `certain` to fail again if a value was refused.
+            `epoch`, `objective`, `best_epoch`, `status` and `reason` of the record, the `share` of the
+            training samples that the objective is of, the flat `record` itself, with the share of its epoch,
+            `warnings`, and `done` with the last one. After an exception there is no record, and the status
+            is failed or oom; it is `certain` to fail again if a value was refused.
         """
-        shortage = ""
+        ended: dict[str, Any] | None = None
         try:
+            if self._worn:
+                raise WornOut(self._worn)
             if self._records is None:
                 self._records = self._begin()
             record = next(self._records)
         # A trial may run anyone's code: what it raises fails that trial, is kept whole, and is reported.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, WornOut) or hasattr(error, TERMINATED):
+                raise
             # In training the trainer says so itself; here it was while the trial was built.
-            shortage = one_line(error) if out_of_memory(error) else ""
-            if not shortage:
-                self._fail()
+            state = State.OOM if out_of_memory(error) else State.FAILED
+            if state is State.FAILED:
+                self._fail(error)
                 # What CUDA still holds must not fail the next trial: Ray replaces the actor.
                 if torch.cuda.is_available():
                     raise
-                certain = isinstance(error, InputError)
-                return self._result(None, str(State.FAILED), one_line(error), done=True, certain=certain)
+            ended = {
+                "status": str(state),
+                "reason": one_line(error),
+                "certain": isinstance(error, InputError),
+            }
         # Outside of `except`: its traceback holds what is to be freed.
-        if shortage:
-            self._close(State.OOM)
-            self._collect()
-            return self._result(None, str(State.OOM), shortage, done=True)
+        if ended is not None:
+            self._close(State(ended["status"]))
+            return self._result(None, **ended, done=True)
         self._last = record
-        row = record.flat()
-        if self._tracker is not None:
-            tracker = self._tracker
-            self._guard("log", lambda: tracker.log(row, step=record.epoch))
+        row = {**record.flat(), "share": self._share(record.epoch)}
+        self._watching.log(row, record.epoch)
         done = record.status is not Status.RUNNING
         if done:
             self._close(State(record.status))
@@ -120,38 +139,27 @@ class TrialWorker(Trainable):
         return self._directory / "trials" / self._trial
 
     def _begin(self) -> Iterator[Record]:
+        self._begun = True
         # A trial that sets its own threads would otherwise leave them to the next one.
         torch.set_num_threads(self._threads)
+        if self._baseline is None:
+            # What the task's module does to the process when it is imported, it does to every trial.
+            with suppress(ImportError):
+                importlib.import_module(str(self._base.task["_target_"]).rpartition(".")[0])
+            self._baseline = Baseline()
         config = self._base.with_values(self._values)
         self._folder.mkdir(parents=True, exist_ok=True)
         # The worker of a driver that was killed may take a moment to notice: two would write over each other.
         self._stack.enter_context(locked(self._folder / LOCK, PATIENCE))
-        trial = prepare(config, self._report)
-        self._go_on(trial)
-        self._guard("start", lambda: self._open_tracker(config))
-        return trial.run(self._folder, resumable=True)
+        found = records.begin(config, self._values, self._folder, prepare, self._clean, self._report)
+        self._watching.start(lambda: self._tracked(config))
+        return found
 
-    def _go_on(self, trial: Trial) -> None:
-        """Put a trial that was lost, with its worker or its driver, where its last checkpoint is."""
-        if not (self._folder / resume.FOLDER).is_dir():
-            return
-        try:
-            saved = resume.newest(self._folder, self._report)
-        except InputError as error:
-            # Killed before its first checkpoint was whole: there is nothing to lose.
-            self._report(f"begun anew: {error}")
-            return
-        # A journal that lost its end in a power cut gives the number to another trial.
-        known = saved.state["config"]
-        if any(value_at(known, path) != value for path, value in self._values.items()):
-            resume.drop(self._folder)
-            self._report("begun anew: the checkpoint is of other values")
-            return
-        resume.restore(saved, trial.trainer)
-        self._report(f"goes on in epoch {trial.trainer.progress.epoch}")
+    def _share(self, epoch: int) -> float:
+        return share_at(self._base.sweep, self._base.training.epochs, epoch)
 
-    def _open_tracker(self, config: Config) -> None:
-        run = track(
+    def _tracked(self, config: Config) -> AbstractContextManager[Run]:
+        return track(
             config.tracking,
             self._folder,
             name=f"{self._sweep}-{self._trial}",
@@ -160,55 +168,46 @@ class TrialWorker(Trainable):
             resolved=config.resolved(),
             more_follow=True,
         )
-        self._tracker = self._stack.enter_context(run)
 
     def _report(self, line: str) -> None:
         """Note long work where a user looks who wonders why a trial has not started."""
-        with (self._folder / LOG_FILE).open("a") as file:
-            file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        self._write(LOG_FILE, "a", f"{time.strftime('%H:%M:%S')} {line}\n")
 
-    def _guard(self, what: str, action: Callable[[], object]) -> None:
-        """Do something with the tracker; if it fails the trial goes on without, and says so once."""
+    def _write(self, name: str, mode: str, text: str) -> None:
+        """Write what a user may want to read, and the trial does not need: a full disk does not fail it."""
         try:
-            action()
-        # A tracker may raise anything: a training is not worth losing to what looks on.
-        except Exception as error:
-            self._tracker = None
-            self._warnings.append(f"tracking: {what} failed, the trial goes on without: {error}")
+            with (self._folder / name).open(mode) as file:
+                file.write(text)
+        except OSError as error:
+            self._warnings.append(f"{name} could not be written: {error}")
 
     def _close(self, state: State) -> None:
-        """End tracking and free memory; nothing is done twice."""
-        if self._tracker is not None:
-            tracker, last = self._tracker, self._last
-            summary: dict[str, Any] = {"state": str(state)}
-            if last is not None:
-                summary |= {"objective": last.objective, "best_epoch": last.best_epoch, "reason": last.reason}
-            self._guard("finish", lambda: tracker.finish(summary))
-        self._guard("close", self._stack.close)
-        self._tracker = None
-        self._free()
-
-    def _fail(self) -> None:
-        """Note the exception under way where a user will look, and mark the tracked run as failed."""
-        exception = sys.exc_info()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / ERROR_FILE).write_text(traceback.format_exc())
-        self._guard("close", lambda: self._stack.__exit__(*exception))
-        self._tracker = None
-        self._free()
-
-    def _free(self) -> None:
-        if self._records is None:
+        """End tracking, and make the process what it was; nothing is done twice."""
+        last = self._last
+        summary: dict[str, Any] = {"state": str(state)}
+        if last is not None:
+            summary |= {"objective": last.objective, "best_epoch": last.best_epoch, "reason": last.reason}
+        self._watching.finish(summary)
+        self._stack.close()
+        if not self._begun:
             return
-        self._records = None
-        self._collect()
+        self._begun, self._records = False, None
+        if self._baseline is not None:
+            self._worn = self._baseline.restore()
+        # Last: what the trial has hung into the process is gone.
+        self._worn = self._remains.check() or self._worn
 
-    def _collect(self) -> None:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-            # The peak of this trial is not the next one's.
-            torch.cuda.reset_peak_memory_stats()
+    def _clean(self) -> None:
+        """Between two shares of one trial: the second is trained as in a new process."""
+        changed = self._baseline.restore() if self._baseline is not None else ""
+        remains.collect()
+        if changed:
+            raise RuntimeError(f"the task must leave the process as it was, and has changed: {changed}")
+
+    def _fail(self, error: BaseException) -> None:
+        """Note an exception where a user will look, and mark the tracked run as failed."""
+        self._write(ERROR_FILE, "w", "".join(traceback.format_exception(error)))
+        self._watching.fail(error)
 
     def _freeze(self) -> None:
         """What imports made stays: a collection after each trial need not look at it (0.1 s each time).
@@ -224,11 +223,14 @@ class TrialWorker(Trainable):
         self, row: dict[str, Any] | None, status: str, reason: str, done: bool, certain: bool = False
     ) -> dict[str, Any]:
         last = self._last
-        warnings, self._warnings = self._warnings, []
+        warnings = [*self._warnings, *self._watching.warnings]
+        self._warnings.clear()
+        self._watching.warnings.clear()
         return {
             "epoch": last.epoch if last else 0,
             "objective": last.objective if last else self._base.training.ceiling,
             "best_epoch": last.best_epoch if last else 0,
+            "share": self._share(last.best_epoch or last.epoch if last else 1),
             "status": status,
             "reason": reason,
             "certain": certain,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,9 +89,34 @@ def write(directory: Path, parts: Parts, state: Mapping[str, Any]) -> None:
     """
     temporary = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    try:
+        temporary.mkdir(parents=True)
+        _fill(temporary, parts, state)
+    except BaseException:
+        # On a full disk it would take what the next one needs.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    old = _aside(directory)
+    if directory.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(directory, old)
+    os.rename(temporary, directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _fill(temporary: Path, parts: Parts, state: Mapping[str, Any]) -> None:
+    """Write the files of a checkpoint, and see that they are on the disk."""
     for name, tensors in parts.items():
-        save_file(_apart(tensors), temporary / name)
+        try:
+            save_file(_apart(tensors), temporary / name)
+        except SafetensorError as error:
+            # It passes on the text of the system's errors alone: "No space left on device (os error 28)".
+            known = re.search(r"\(os error (\d+)\)", str(error))
+            if known is None:
+                raise
+            number = int(known[1])
+            # Without the file's name: the same cause in many trials is to be counted as one.
+            raise OSError(number, os.strerror(number)) from error
     (temporary / STATE).write_text(json.dumps(state, indent=2, allow_nan=False) + "\n")
     files = [*parts, STATE]
     contents = {name: _measured(temporary / name) for name in files}
@@ -100,12 +126,6 @@ def write(directory: Path, parts: Parts, state: Mapping[str, Any]) -> None:
         # A rename may reach the disk before what it names.
         with (temporary / name).open("rb") as file:
             os.fsync(file.fileno())
-    old = _aside(directory)
-    if directory.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(directory, old)
-    os.rename(temporary, directory)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(directory: Path) -> Checkpoint:

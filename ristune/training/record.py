@@ -1,6 +1,6 @@
 """A record: what a trial reports once an epoch."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -91,3 +91,30 @@ class Record:
         for group, values in diagnosis.items():
             row.update({f"{group}/{name}": value for name, value in values.items()})
         return {**row, "dead": ", ".join(dead)}
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a trial has done on smaller shares of the data: it counts on from there.
+
+    Attributes:
+        epochs: trained on them.
+        objective: reported at their end; it stands until this share has a finite validation.
+        best_epoch: of that objective, 0 if none of them had a finite validation.
+    """
+
+    epochs: int = 0
+    objective: float = 0.0
+    best_epoch: int = 0
+
+    def counted(self, record: Record) -> Record:
+        """A record of this share as one of the whole trial."""
+        record = replace(record, epoch=self.epochs + record.epoch)
+        if record.best_epoch:
+            return replace(record, best_epoch=self.epochs + record.best_epoch)
+        if self.best_epoch:
+            return replace(record, objective=self.objective, best_epoch=self.best_epoch)
+        return record
+
+
+NOTHING_BEFORE = Before()

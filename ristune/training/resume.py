@@ -15,16 +15,17 @@ KEPT = 2
 TRAINING = "training.safetensors"
 
 
-def keep(directory: Path, trainer: Trainer, origin: Mapping[str, Any]) -> None:
+def keep(directory: Path, trainer: Trainer, origin: Mapping[str, Any], before: int = 0) -> None:
     """Keep where a training stands, and drop the states before the last two.
 
     Args:
         directory: of the training.
         trainer: between two windows.
         origin: what the training came from, plain values.
+        before: epochs of trainings that came before in the same folder, whose states are older.
     """
     values, tensors = trainer.state()
-    name = f"{trainer.progress.epoch:06d}-{trainer.progress.done:09d}"
+    name = f"{before + trainer.progress.epoch:06d}-{trainer.progress.done:09d}"
     checkpoint.write(
         directory / FOLDER / name,
         {checkpoint.WEIGHTS: trainer.task.network.state_dict(), TRAINING: tensors},

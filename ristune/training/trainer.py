@@ -27,7 +27,7 @@ from ristune.training.step import GuardedStep
 from ristune.training.task import Batches, Task
 from ristune.training.tensors import trainable
 from ristune.training.totals import Totals
-from ristune.training.validation import Validation
+from ristune.training.validation import Validation, require_metric
 from ristune.training.watcher import Nobody, Watcher
 from ristune.training.windows import Progress, WindowLoop
 
@@ -216,6 +216,7 @@ class Trainer:
         if not reason:
             self._average.epoch(epoch, stage.task, stage.train, self.precision, self._device)
             val = self._validation.run(self.network, spread if totals.watch is not None else None)
+            require_metric(self._config.objective, val)
             bad = {name: mean for name, mean in val.items() if not math.isfinite(mean)}
             if bad:
                 reason = "validation " + ", ".join(f"{name} is {mean}" for name, mean in bad.items())

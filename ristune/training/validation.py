@@ -14,6 +14,25 @@ from ristune.training.task import Batch, Batches, Output, Task
 from ristune.training.tensors import rows_of
 
 
+def require_metric(objective: str, metrics: Mapping[str, object]) -> None:
+    """Refuse a validation that has not measured the objective.
+
+    Args:
+        objective: a metric's name.
+        metrics: what was measured, by name.
+
+    Raises:
+        InputError: if it is not there.
+    """
+    if objective not in metrics:
+        raise InputError(
+            "training.objective",
+            objective,
+            f"it must be a metric of the task at every validation: {', '.join(sorted(metrics))}",
+            "choose one of them, or add it to the task's `metrics`",
+        )
+
+
 class Validation:
     """Measures networks on one split.
 
@@ -64,13 +83,7 @@ class Validation:
         batch = next(iter(self._batches.epoch(0)))
         _, metrics = self._measure(network, batch)
         random.restore(self._device)
-        if objective not in metrics:
-            raise InputError(
-                "training.objective",
-                objective,
-                f"it must be a metric of the task: {', '.join(sorted(metrics))}",
-                "choose one of them, or add it to the task's `metrics`",
-            )
+        require_metric(objective, metrics)
         Means().add(metrics, rows_of(batch))
 
     def _measure(self, network: nn.Module, batch: Batch) -> tuple[Output, Mapping[str, Tensor]]:

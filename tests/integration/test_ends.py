@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ristune.sweep import results
+from ristune.sweep.failures import KILLED
 from tests.integration.sweeps import LONG, end, leftovers, soon_gone, start, wait_for, worker
 
 pytestmark = pytest.mark.ray
@@ -57,7 +58,7 @@ def test_the_trial_of_a_worker_that_is_killed_goes_on_in_another(home: Path) -> 
     assert soon_gone(process.pid), leftovers(process.pid)
     assert sweep.summary["trials"]["complete"] == 3
     [retried] = [event for event in sweep.events if event["event"] == "retried"]
-    assert retried["reason"] == "The actor died unexpectedly before finishing this task."
+    assert retried["reason"] == KILLED
     trial = sweep.history.trials[retried["trial"]]
     assert "goes on in epoch" in (sweep.folder / "trials" / trial.id / "log.txt").read_text()
     assert [record["epoch"] for record in trial.records] == list(range(1, 151))

@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from ristune.data.writing.source import Simulated
 from ristune.data.writing.writer import write_dataset
 from ristune.sweep import search
 from ristune.sweep.space import Space
+from tests.sweep.actors import Actor, MakeActor
 from tests.sweep.bench import SPACE, Bench, MakeBench
 from tests.toy import ToySimulator
 
@@ -48,6 +50,20 @@ def make_bench(tmp_path: Path) -> Iterator[MakeBench]:
     yield make
     for bench in benches:
         bench.journal.close()
+
+
+@pytest.fixture
+def make_actor(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterator[MakeActor]:
+    """Workers of the toy task, of three epochs unless overridden, each with a folder of its own."""
+    count = iter(range(100))
+
+    def make(*overrides: str, folder: Path | None = None) -> Actor:
+        config = toy(f"data.uri={dataset}", "training.epochs=3", *overrides)
+        return Actor(config, folder or tmp_path / str(next(count)))
+
+    yield make
+    # A worker freezes what it finds, for it has a process of its own.
+    gc.unfreeze()
 
 
 @pytest.fixture

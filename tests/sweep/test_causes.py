@@ -1,6 +1,6 @@
 import pytest
 
-from ristune.sweep.causes import diagnose
+from ristune.sweep.causes import KILLED, diagnose
 from ristune.sweep.history import State
 
 TASK = """Failure # 1 (occurred at 2026-01-01_00-00-00)
@@ -16,13 +16,18 @@ The actor died unexpectedly before finishing this task.
 	pid: 1
 The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: ...
 """
+LOST = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+The actor died because its node has died. Node Id: ab
+	the actor's node was terminated unexpectedly
+"""
 
 
 @pytest.mark.parametrize(
     ("text", "state", "reason"),
     [
         (TASK, State.FAILED, "RuntimeError: planted failure"),
-        (DEATH, State.FAILED, "The actor died unexpectedly before finishing this task."),
+        (DEATH, State.FAILED, KILLED),
+        (LOST, State.FAILED, "The actor died because its node has died. Node Id: ab"),
         (
             TASK.replace("RuntimeError: planted failure", "torch.OutOfMemoryError: CUDA out of memory."),
             State.OOM,
@@ -32,4 +37,11 @@ The actor is dead because its worker process has died. Worker exit type: SYSTEM_
     ],
 )
 def test_rays_account_of_a_failure_becomes_one_line(text: str, state: State, reason: str) -> None:
-    assert diagnose(text) == (state, reason)
+    assert (diagnose(text).state, diagnose(text).reason) == (state, reason)
+
+
+def test_a_lost_machine_and_a_worn_worker_say_nothing_of_the_trial() -> None:
+    worn = TASK.replace("RuntimeError: planted", "ristune.sweep.worker.WornOut: 600 MiB left, no")
+    losses = [diagnose(text) for text in (TASK, DEATH, LOST, worn)]
+    assert [loss.blameless for loss in losses] == [False, False, True, True]
+    assert [loss.raised for loss in losses] == [True, False, False, True]

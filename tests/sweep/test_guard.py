@@ -7,7 +7,7 @@ import pytest
 
 from ristune.sweep.guard import CONTINUE, STOP, Decision, Guard
 from ristune.sweep.history import History
-from ristune.sweep.rules import Halving, Rung, levels
+from ristune.sweep.rules import Halving, Rung
 from tests.sweep.events import asked, history
 
 
@@ -31,23 +31,8 @@ class Bench:
         return {epoch: rung.objectives for epoch, rung in self.halving.rungs[0].items()}
 
 
-@pytest.mark.parametrize(
-    ("grace", "reduction", "epochs", "rungs"),
-    [
-        (1, 3, 27, [1, 3, 9]),
-        (1, 3, 28, [1, 3, 9, 27]),
-        (1, 10, 1001, [1, 10, 100, 1000]),
-        (2, 2, 9, [2, 4, 8]),
-    ],
-)
-def test_rungs_are_exact_powers_and_none_lies_at_the_end(
-    grace: int, reduction: int, epochs: int, rungs: list[int]
-) -> None:
-    assert levels(grace, reduction, epochs) == rungs
-
-
 def test_no_rung_where_the_grace_is_the_whole_training() -> None:
-    bench = Bench(levels(3, 3, 3))
+    bench = Bench([])
     assert [bench.report(name, 2, value) for name, value in (("a", 0.1), ("b", 9.0))] == [CONTINUE, CONTINUE]
     assert bench.decisions == []
 
@@ -136,7 +121,7 @@ def test_a_report_without_epoch_or_objective_is_passed_over() -> None:
 
 def test_a_study_with_diverging_trials_wastes_nothing_on_them() -> None:
     rng = np.random.default_rng(0)
-    bench = Bench(levels(1, 3, 27))
+    bench = Bench([1, 3, 9])
     spent = {"sound": 0, "diverged": 0}
     for index in range(60):
         diverges = index % 3 == 0

@@ -1,7 +1,6 @@
-import gc
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,58 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from ristune.config import Config
 from ristune.sweep import worker as worker_module
-from ristune.sweep.worker import TrialWorker
 from ristune.training import checkpoint
-from ristune.training.record import CLOCKS
-
-# Timings differ from run to run, everything else a record holds may not.
-
-
-class Actor:
-    """A worker in this process, called as Ray calls its actor."""
-
-    def __init__(self, config: Config, folder: Path, threads: int = 1) -> None:
-        self.folder = folder
-        self.worker = TrialWorker.__new__(TrialWorker)
-        self.setup = dict(base=config, sweep="s", directory=str(folder), threads=threads)
-        self.fresh = True
-
-    def run(self, trial: str, epochs: int | None = None, **values: Any) -> list[dict[str, Any]]:
-        request = {
-            "trial": trial,
-            "values": {path.replace("__", "."): value for path, value in values.items()},
-        }
-        if self.fresh:
-            self.worker.setup(request, **self.setup)
-            self.fresh = False
-        else:
-            assert self.worker.reset_config(request)
-        results = []
-        while not results or not (results[-1]["done"] or len(results) == epochs):
-            results.append(self.worker.step())
-        return results
+from tests.sweep.actors import Actor, MakeActor, values_of
 
 
 @pytest.fixture
-def actor(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterator[Callable[..., Actor]]:
-    count = iter(range(10))
-
-    def make(*overrides: str) -> Actor:
-        config = toy(f"data.uri={dataset}", "training.epochs=3", *overrides)
-        return Actor(config, tmp_path / str(next(count)))
-
-    yield make
-    # A worker freezes what it finds, for it has a process of its own.
-    gc.unfreeze()
+def actor(make_actor: MakeActor) -> MakeActor:
+    return make_actor
 
 
-def values_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in result["record"].items() if k not in CLOCKS} for result in results]
-
-
-def test_a_trial_is_its_records_and_the_last_is_done(actor: Callable[..., Actor]) -> None:
+def test_a_trial_is_its_records_and_the_last_is_done(actor: MakeActor) -> None:
     results = actor().run("0000", optimizer__lr=0.01)
     assert [result["done"] for result in results] == [False, False, True]
     assert [result["epoch"] for result in results] == [1, 2, 3]
@@ -69,7 +27,7 @@ def test_a_trial_is_its_records_and_the_last_is_done(actor: Callable[..., Actor]
     assert results[-1]["objective"] == results[-1]["record"]["objective"]
 
 
-def test_the_best_checkpoint_carries_the_trials_values(actor: Callable[..., Actor]) -> None:
+def test_the_best_checkpoint_carries_the_trials_values(actor: MakeActor) -> None:
     made = actor()
     made.run("0007", task__width=4)
     state = checkpoint.load(made.folder / "trials" / "0007" / "best").state
@@ -77,7 +35,7 @@ def test_the_best_checkpoint_carries_the_trials_values(actor: Callable[..., Acto
     assert "task.width=4" in state["overrides"]
 
 
-def test_a_used_actor_trains_as_a_fresh_one_does(actor: Callable[..., Actor]) -> None:
+def test_a_used_actor_trains_as_a_fresh_one_does(actor: MakeActor) -> None:
     fresh = values_of(actor().run("0000", optimizer__lr=0.01, task__width=8))
     used = actor()
     used.run("0001", optimizer__lr=0.5, task__width=64, training__batch_size=32)
@@ -89,7 +47,7 @@ def test_a_used_actor_trains_as_a_fresh_one_does(actor: Callable[..., Actor]) ->
 
 
 def test_global_generators_do_not_leak_into_a_trial(
-    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+    actor: MakeActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
 
@@ -99,8 +57,8 @@ def test_global_generators_do_not_leak_into_a_trial(
         def __init__(self, trial: Any) -> None:
             self.trial = trial
 
-        def run(self, folder: Path, resumable: bool) -> Iterator[Any]:
-            for record in self.trial.run(folder, resumable):
+        def run(self, folder: Path, resumable: bool, before: Any) -> Iterator[Any]:
+            for record in self.trial.run(folder, resumable, before=before):
                 drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
                 yield record
 
@@ -113,7 +71,7 @@ def test_global_generators_do_not_leak_into_a_trial(
     assert drawn[0] == drawn[1] == drawn[3] != drawn[2]
 
 
-def test_threads_of_one_trial_are_not_the_next_ones(actor: Callable[..., Actor]) -> None:
+def test_threads_of_one_trial_are_not_the_next_ones(actor: MakeActor) -> None:
     before = torch.get_num_threads()
     try:
         used = actor()
@@ -125,7 +83,7 @@ def test_threads_of_one_trial_are_not_the_next_ones(actor: Callable[..., Actor])
         torch.set_num_threads(before)
 
 
-def test_an_exception_fails_the_trial_and_the_next_one_runs(actor: Callable[..., Actor]) -> None:
+def test_an_exception_fails_the_trial_and_the_next_one_runs(actor: MakeActor) -> None:
     used = actor()
     failed = used.run("0000", task__fail=True)
     assert [(r["status"], r["done"], r["record"]) for r in failed] == [("failed", True, None)]
@@ -134,7 +92,7 @@ def test_an_exception_fails_the_trial_and_the_next_one_runs(actor: Callable[...,
     assert used.run("0001")[-1]["status"] == "complete"
 
 
-def test_a_trial_that_fails_at_once_does_not_report_the_one_before(actor: Callable[..., Actor]) -> None:
+def test_a_trial_that_fails_at_once_does_not_report_the_one_before(actor: MakeActor) -> None:
     used = actor()
     assert used.run("0000")[-1]["objective"] < 10
     (failed,) = used.run("0001", task__fail=True)
@@ -142,7 +100,7 @@ def test_a_trial_that_fails_at_once_does_not_report_the_one_before(actor: Callab
 
 
 def test_where_there_is_a_gpu_an_exception_costs_the_actor(
-    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+    actor: MakeActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
@@ -151,13 +109,13 @@ def test_where_there_is_a_gpu_an_exception_costs_the_actor(
         actor().run("0000", task__fail=True)
 
 
-def test_values_the_configuration_refuses_fail_one_trial(actor: Callable[..., Actor]) -> None:
+def test_values_the_configuration_refuses_fail_one_trial(actor: MakeActor) -> None:
     (result,) = actor().run("0000", optimizer__lr=-1.0)
     assert result["reason"].startswith("InputError: optimizer.lr: got -1.0")
 
 
 def test_running_out_of_memory_ends_a_trial_with_its_best(
-    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+    actor: MakeActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = worker_module.prepare
 
@@ -165,8 +123,8 @@ def test_running_out_of_memory_ends_a_trial_with_its_best(
         def __init__(self, trial: Any) -> None:
             self.trial = trial
 
-        def run(self, folder: Path, resumable: bool) -> Iterator[Any]:
-            yield next(self.trial.run(folder, resumable))
+        def run(self, folder: Path, resumable: bool, before: Any) -> Iterator[Any]:
+            yield next(self.trial.run(folder, resumable, before=before))
             raise torch.OutOfMemoryError("CUDA out of memory.\n Tried to allocate 9 GiB")
 
     monkeypatch.setattr(worker_module, "prepare", lambda config, report: Hungry(original(config, report)))
@@ -176,7 +134,7 @@ def test_running_out_of_memory_ends_a_trial_with_its_best(
     assert last["reason"] == "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB"
 
 
-def test_a_diverged_trial_says_why(actor: Callable[..., Actor]) -> None:
+def test_a_diverged_trial_says_why(actor: MakeActor) -> None:
     (result,) = actor().run("0000", task__explode=True)
     assert (result["status"], result["done"], result["best_epoch"]) == ("diverged", True, 0)
     assert result["objective"] == 1e6
@@ -202,7 +160,7 @@ class FakeRun:
 
 @pytest.mark.parametrize("broken", ["", "open", "log", "finish", "close"])
 def test_tracking_that_fails_costs_a_warning_and_no_trial(
-    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch, broken: str
+    actor: MakeActor, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     runs = []
 
@@ -227,7 +185,7 @@ def test_tracking_that_fails_costs_a_warning_and_no_trial(
 
 
 def test_a_trial_that_is_stopped_is_closed_as_stopped(
-    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+    actor: MakeActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[FakeRun] = []
     ended: list[BaseException | None] = []
@@ -255,7 +213,7 @@ def test_a_trial_that_is_stopped_is_closed_as_stopped(
 
 
 def test_each_trial_is_tracked_in_its_folder_under_the_sweeps_name(
-    actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch
+    actor: MakeActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[dict[str, Any]] = []
 
@@ -276,7 +234,7 @@ def test_each_trial_is_tracked_in_its_folder_under_the_sweeps_name(
     json.dumps(seen[1]["resolved"])
 
 
-def test_a_trial_that_was_lost_goes_on_from_its_checkpoint(actor: Callable[..., Actor]) -> None:
+def test_a_trial_that_was_lost_goes_on_from_its_checkpoint(actor: MakeActor) -> None:
     whole = actor("training.epochs=5").run("0000")
     first = actor("training.epochs=5")
     lost = first.run("0000", epochs=2)
@@ -290,7 +248,7 @@ def test_a_trial_that_was_lost_goes_on_from_its_checkpoint(actor: Callable[..., 
     assert "goes on in epoch 2" in (first.folder / "trials" / "0000" / "log.txt").read_text()
 
 
-def test_a_checkpoint_that_never_was_whole_costs_no_trial(actor: Callable[..., Actor]) -> None:
+def test_a_checkpoint_that_never_was_whole_costs_no_trial(actor: MakeActor) -> None:
     made = actor()
     torn = made.folder / "trials" / "0000" / "resume" / "000002-000000000"
     torn.mkdir(parents=True)
@@ -299,7 +257,7 @@ def test_a_checkpoint_that_never_was_whole_costs_no_trial(actor: Callable[..., A
     assert "begun anew" in (made.folder / "trials" / "0000" / "log.txt").read_text()
 
 
-def test_a_refused_value_is_certain_to_be_refused_again(actor: Callable[..., Actor]) -> None:
+def test_a_refused_value_is_certain_to_be_refused_again(actor: MakeActor) -> None:
     made = actor()
     [refused] = made.run("0000", optimizer__lr=-1.0)
     assert (refused["status"], refused["certain"]) == ("failed", True)
@@ -307,7 +265,7 @@ def test_a_refused_value_is_certain_to_be_refused_again(actor: Callable[..., Act
     assert (failed["status"], failed["certain"]) == ("failed", False)
 
 
-def test_a_checkpoint_of_other_values_is_not_gone_on_with(actor: Callable[..., Actor]) -> None:
+def test_a_checkpoint_of_other_values_is_not_gone_on_with(actor: MakeActor) -> None:
     made = actor("training.epochs=5")
     made.run("0000", epochs=3, optimizer__lr=0.5)
     made.worker.cleanup()
