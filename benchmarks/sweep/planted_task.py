@@ -68,8 +68,9 @@ class _Network(nn.Module):
 class PlantedTask:
     """A loss that is not finite from the onset on, and the error that `planted` says."""
 
-    def __init__(self, rate: float, depth: float, mix: float, windows: int) -> None:
+    def __init__(self, rate: float, depth: float, mix: float, margin: float, windows: int) -> None:
         self._values = {"rate": rate, "depth": depth, "mix": mix}
+        self._margin = margin
         self.network = _Network(windows, planted.onset(self._values))
 
     def loss(self, output: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -78,4 +79,5 @@ class PlantedTask:
 
     def metrics(self, output: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The error of the epoch, the same for each sample."""
-        return {"error": torch.full_like(output, planted.error(self._values, self.network.epoch))}
+        error = planted.error(self._values, self.network.epoch, self._margin)
+        return {"error": torch.full_like(output, error)}
