@@ -20,20 +20,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.sweep.drivers import Driver
+from benchmarks.sweep.kills import EARLY, MOMENTS, ON_THE_WAY, TARGETS, Kill, plan
 from benchmarks.sweep.whole import Again, faults, lines, trained_again
 
-TARGETS = ("driver", "worker", "raylet")
-EARLY, ON_THE_WAY, LATE = "early", "on the way", "late"
-MOMENTS = {EARLY: 0.2, ON_THE_WAY: 0.65, LATE: 0.15}
-# Seconds, at most, between the moment of a kill and the kill itself: a start of Ray, a few epochs, its end.
-DELAYS = {EARLY: 8.0, ON_THE_WAY: 0.5, LATE: 1.5}
 # Where a kill met a sweep.
 PLACES = ("before its first trial", "while it went on", "while trials ran", "after the last was told")
 NAME = "chaos"
@@ -49,25 +43,6 @@ SETTINGS = (
 )
 # Sweeps for kills that came too late, at most.
 MORE_SWEEPS = 10
-
-
-@dataclass(frozen=True)
-class Kill:
-    """One SIGKILL.
-
-    Attributes:
-        target: driver, worker or raylet.
-        moment: early, on the way or late.
-        share: of the trials that have been told, on the way.
-        delay: seconds after the moment.
-        which: which of several workers, in [0, 1).
-    """
-
-    target: str
-    moment: str
-    share: float
-    delay: float
-    which: float
 
 
 @dataclass
@@ -96,33 +71,6 @@ class Tally:
         return f"killed: {killed}; {self.trials} trials, {len(self.faults)} faults"
 
 
-def plan(
-    counts: Sequence[int], each: int, seed: int, moments: Mapping[str, float] = MOMENTS
-) -> list[list[Kill]]:
-    """The kills of each sweep, in their order.
-
-    Args:
-        counts: of drivers, workers and raylets.
-        each: kills a sweep.
-        seed: of the plan.
-        moments: how likely each is.
-    """
-    rng = np.random.default_rng(seed)
-    targets = rng.permutation(
-        [name for name, count in zip(TARGETS, counts, strict=True) for _ in range(count)]
-    )
-    kills = []
-    for target in targets:
-        moment = str(rng.choice(list(moments), p=list(moments.values())))
-        share, delay, which = rng.random(3)
-        kills.append(Kill(str(target), moment, share, delay * DELAYS[moment], which))
-    # An early one may meet any driver of a sweep, a late one only its last.
-    return [
-        sorted(kills[start : start + each], key=lambda kill: (kill.moment == LATE, kill.share))
-        for start in range(0, len(kills), each)
-    ]
-
-
 def run_sweep(kills: Sequence[Kill], trials: int, tally: Tally, say: str) -> list[Kill]:
     """Run one sweep to its end, kill by kill, and add to the tally what it shows.
 
@@ -137,8 +85,7 @@ def run_sweep(kills: Sequence[Kill], trials: int, tally: Tally, say: str) -> lis
     """
     home = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))
     driver = Driver(home, NAME, trials, SETTINGS)
-    left, wrong = list(kills), []
-    tried = False
+    left, wrong, tried = list(kills), [], False
     try:
         driver.simulate()
         driver.start()
@@ -148,7 +95,9 @@ def run_sweep(kills: Sequence[Kill], trials: int, tally: Tally, say: str) -> lis
                     wrong.append(f"a driver that nobody killed ended with {driver.status}: {driver.said()}")
                     break
                 driver.go_on()
-            if not tried and not (left and left[0].moment == EARLY) and driver.begun():
+            early = bool(left) and left[0].moment == EARLY
+            # Where a driver is about to end, a second one would take its place.
+            if not (tried or early or driver.hurt) and driver.begun():
                 tried, fault = True, driver.second()
                 # One that has ended meanwhile refuses nobody.
                 if not driver.ended:

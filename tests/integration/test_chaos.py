@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.sweep.chaos import PLACES, TARGETS, Tally, plan, run_sweep
+from benchmarks.sweep.chaos import PLACES, Tally, run_sweep
+from benchmarks.sweep.kills import TARGETS, plan
 
 pytestmark = pytest.mark.ray
 
