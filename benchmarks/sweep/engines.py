@@ -123,6 +123,8 @@ class Ours:
         if not isinstance(request, dict):
             raise RuntimeError(f"the searcher proposed {request!r} in the place of a trial")
         self._trials[name] = SimpleNamespace(trial_id=name, config=request)
+        if self._scheduler is not None:
+            self._scheduler.on_trial_add(None, self._trials[name])
         values: dict[str, Scalar] = dict(request["values"])
         return values
 

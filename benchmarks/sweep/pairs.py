@@ -79,7 +79,7 @@ def report(searches: Sequence[Search], baselines: Sequence[str]) -> str:
     rows = {method: [by_pair[method, seed] for seed in seeds] for method in methods}
     settings = searches[0]["settings"]
     parts = [
-        f"{len(seeds)} seeds, {settings['budget']:g} s of training each by {settings['workers']} workers, "
+        f"{len(seeds)} seeds, {settings['budget']:g} s of training a search, {settings['workers']} workers, "
         f"{settings['epochs']} epochs a whole training.\n",
         _summary(rows),
     ]
