@@ -25,7 +25,8 @@ from ristune.data.opening import measured_stream
 from ristune.nearfield.estimators import HYBRID, Estimators
 from ristune.nearfield.metrics import score
 from ristune.nearfield.scene import true_points
-from ristune.sweep.space import parse_space, suggest
+from ristune.sweep.space import suggest
+from ristune.sweep.space_parsing import parse_space
 from ristune.training.device import resolve_device
 from ristune.training.forward import forward
 from ristune.training.record import Status

@@ -14,14 +14,14 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import ristune
 from ristune.data.config import DataConfig
 from ristune.errors import InputError, require
-from ristune.overrides import check_value, literal, put, spell
+from ristune.overrides import check_value, edit_space, is_of_space, literal, put, spell
 from ristune.sweep_config import SEED_RULE, SEEDS, SweepConfig
 from ristune.tracking import TrackingConfig
 from ristune.training.config import OptimizerConfig, TrainingConfig
@@ -93,7 +93,8 @@ def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
     """Compose the configuration.
 
     Args:
-        overrides: `path=value` and `group=choice`; the last of two wins.
+        overrides: `path=value` and `group=choice`; the last of two wins. `space={...}` is a space itself,
+            `space.path={...}` an entry of the chosen one, `space.path=null` takes it out.
         config_dirs: folders with groups of the user's own, searched before ristune's.
 
     Raises:
@@ -115,6 +116,8 @@ def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
         spelled: dict[str, str] = {}
         for number, (text, override) in enumerate(zip(overrides, parsed, strict=True)):
             name = override.key_or_group
+            if _is_inline(override):
+                continue
             if not _is_choice(override) and (
                 check_value(known, name, override.value()) == {} or name in spelled
             ):
@@ -125,6 +128,7 @@ def compose(overrides: Sequence[str] = (), config_dirs: Sequence[str | Path] = (
             else:
                 spelled[str(number)] = text
         node = _hydra([*path, *spelled.values()])
+    _edit_space(node, parsed, known)
     return _typed(node, tuple(overrides), tuple(directories))
 
 
@@ -141,10 +145,23 @@ def restore(source: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
     """
     node = OmegaConf.create(dict(source))
     overrides = [spell(text) for text in overrides]
-    for override in map(_parse, overrides):
-        check_value(source, override.key_or_group, override.value())
-        OmegaConf.update(node, override.key_or_group, override.value())
+    parsed = [_parse(text) for text in overrides]
+    for override in parsed:
+        if not _is_inline(override):
+            check_value(source, override.key_or_group, override.value())
+            OmegaConf.update(node, override.key_or_group, override.value())
+    _edit_space(node, parsed, source)
     return _typed(node, tuple(overrides), tuple(config_dirs))
+
+
+def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """The values that overrides set, by path; choices of groups are values too.
+
+    Raises:
+        InputError: if one does not parse.
+    """
+    parsed = (_parse(spell(text)) for text in texts)
+    return {override.key_or_group: override.value() for override in parsed}
 
 
 def build(spec: Mapping[str, Any]) -> Any:
@@ -191,7 +208,22 @@ def _parse(text: str) -> Override:
 
 def _is_choice(override: Override) -> bool:
     group = config_dir() / override.key_or_group
-    return "." not in override.key_or_group and group.is_dir()
+    return "." not in override.key_or_group and group.is_dir() and not _is_inline(override)
+
+
+def _is_inline(override: Override) -> bool:
+    """Whether it is of the space and no choice of a file: its paths hold dots, which Hydra would split."""
+    return is_of_space(override.key_or_group, override.value())
+
+
+def _edit_space(node: DictConfig, overrides: Sequence[Override], known: Mapping[str, Any]) -> None:
+    """Replace or change the chosen space as the command line says; a replacement goes before all changes."""
+    named = [(override.key_or_group, override.value()) for override in overrides]
+    if not any(is_of_space(name, value) for name, value in named):
+        return
+    chosen = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))["space"]
+    with open_dict(node):
+        node["space"] = edit_space(chosen, named, known)
 
 
 def _hydra(overrides: Sequence[str]) -> DictConfig:
@@ -200,12 +232,11 @@ def _hydra(overrides: Sequence[str]) -> DictConfig:
         return node
     except MissingConfigException as error:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        raise InputError(
-            group or "configuration",
-            choice,
-            f"it must be one of {', '.join(error.options or [])}",
-            "give the folder of your own with --config-dir",
-        ) from error
+        remedy = "give the folder of your own with --config-dir"
+        if group == "space" and ":" in choice:
+            remedy = "quote it, for a shell takes braces apart: 'space={...}'"
+        rule = f"it must be one of {', '.join(error.options or [])}"
+        raise InputError(group or "configuration", choice, rule, remedy) from error
     except (HydraException, YAMLError) as error:
         raise InputError(
             "configuration",

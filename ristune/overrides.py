@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ristune.errors import InputError
@@ -40,6 +40,63 @@ def check_value(known: Mapping[str, Any], path: str, value: Any) -> Any:
             path, value, f"it must be of the kind {wanted}, as {default!r} is", "give such a value"
         )
     return default
+
+
+def is_of_space(name: str, value: Any) -> bool:
+    """Whether an override gives a space, or an entry of one, on the command line: not `space=NAME`.
+
+    Args:
+        name: its path or group.
+        value: as parsed.
+    """
+    return name.startswith("space.") or (name == "space" and not isinstance(value, str))
+
+
+def edit_space(
+    chosen: Mapping[str, Any], overrides: Sequence[tuple[str, Any]], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The space that the command line asks for; of `space=NAME` and `space={...}` the last one counts.
+
+    Args:
+        chosen: the space of the last `space=NAME`, or the default.
+        overrides: all of the command line, names and values in order.
+        known: the configuration.
+
+    Raises:
+        InputError: if an entry is of no known path, is none, or is to be taken out and not there.
+    """
+    bases = [value for name, value in overrides if name == "space"]
+    replaced = bool(bases) and not isinstance(bases[-1], str)
+    if replaced and not isinstance(bases[-1], Mapping):
+        rule = "it must be the name of a space, or {PATH: {low: A, high: B}, PATH: {choices: [A, B]}, ...}"
+        raise InputError("space", bases[-1], rule, "quote it in a shell: 'space={...}'")
+    space = {str(path): entry for path, entry in (bases[-1] if replaced else chosen).items()}
+    for name, entry in overrides:
+        path = name.removeprefix("space.")
+        if path == name:
+            continue
+        if entry is None:
+            if path not in space:
+                raise InputError(name, None, "it must be in the space to be taken out", _meant(path, space))
+            del space[path]
+        elif path == "constraints":
+            space[path] = entry
+        elif path not in space and path not in _paths(known):
+            searchable = [each for each in _paths(known) if not each.startswith("space.")]
+            raise InputError(
+                name, entry, f"{path!r} must be a path of the configuration", _meant(path, searchable)
+            )
+        elif not isinstance(entry, Mapping):
+            rule = "it must be {low: A, high: B}, {choices: [A, B]}, or null to take it out"
+            raise InputError(name, entry, rule, "quote it in a shell: 'space.PATH={...}'")
+        else:
+            space[path] = entry
+    return space
+
+
+def _meant(path: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(path, known, n=1)
+    return f"did you mean 'space.{close[0]}'?" if close else "see `--show-config` for every path"
 
 
 def put(known: Mapping[str, Any], path: str, value: Any) -> None:

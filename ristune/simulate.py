@@ -155,7 +155,9 @@ def ensure_dataset(config: Config, console: Console) -> None:
         simulate(config, uri, console)
         return
     asked = [text for text in config.overrides if text.startswith(("simulator", "task."))]
-    untouched = compose([text for text in config.overrides if text not in asked], config.config_dirs)
+    # A space may search what only the overrides make.
+    others = [text for text in config.overrides if text not in asked and not text.startswith("space")]
+    untouched = compose(others, config.config_dirs)
     # Only what was asked for is held against the dataset: it may have been drawn with other defaults.
     if config.simulator is not None and config.simulator != untouched.simulator:
         simulator = build(config.simulator)

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 from ristune.errors import require
 
-SAMPLERS = ("tpe", "random")
+SAMPLERS = ("tpe", "gp", "cmaes", "random", "qmc")
+SCHEDULERS = ("asha", "hyperband", "median", "none")
+# How the sampler is told of a trial that was stopped, and of one that diverged after it had been sound.
+STOPPED = ("complete", "pruned", "quantile")
+DIVERGED = ("best", "infeasible")
+# Fewer trials than these leave a model nothing to tell good from bad by.
+LEAST_HISTORY = 50
 # What every generator that is seeded takes.
 SEEDS = 2**32
 SEED_RULE = "in [0, 2**32)"
@@ -16,7 +22,11 @@ class SweepConfig:
 
     sampler: str
     startup_trials: int
+    history: int
+    stopped: str
+    diverged: str
     seed: int
+    scheduler: str
     grace: int
     reduction: int
     concurrency: int
@@ -31,9 +41,17 @@ class SweepConfig:
         Raises:
             InputError: naming the first value out of its range.
         """
-        require(self.sampler in SAMPLERS, "sweep.sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        for name, known in (
+            ("sampler", SAMPLERS),
+            ("stopped", STOPPED),
+            ("diverged", DIVERGED),
+            ("scheduler", SCHEDULERS),
+        ):
+            value = getattr(self, name)
+            require(value in known, f"sweep.{name}", value, f"one of {', '.join(known)}")
         require(0 <= self.seed < SEEDS, "sweep.seed", self.seed, SEED_RULE)
         require(self.startup_trials >= 1, "sweep.startup_trials", self.startup_trials, "at least 1")
+        require(self.history >= LEAST_HISTORY, "sweep.history", self.history, f"at least {LEAST_HISTORY}")
         require(self.grace >= 1, "sweep.grace", self.grace, "at least 1")
         require(self.reduction >= 2, "sweep.reduction", self.reduction, "at least 2")
         require(self.concurrency >= 0, "sweep.concurrency", self.concurrency, "0 (auto) or more")

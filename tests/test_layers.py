@@ -54,6 +54,7 @@ LIBRARIES = {
     "optuna": {"sweep"},
     "safetensors": {"training"},
     "pyarrow": {"data", "storage", "sweep"},
+    "simpleeval": {"sweep"},
     "threadpoolctl": {"data"},
 }
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ristune.doctor.bench import Bench
 from ristune.doctor.outcome import Fault, Outcome, attempt, failed, passed, some
-from ristune.doctor.searching import middle, space_of
-from ristune.sweep.space import Scalar
+from ristune.doctor.searching import condition, middle, space_of
+from ristune.sweep.space import Scalar, Space
 from ristune.training.forward import forward, prepare
 from ristune.training.task import Batch, Output, Task
 from ristune.trial import build_task
@@ -38,7 +38,7 @@ class Measured:
 
 def objective(bench: Bench) -> Outcome:
     """The objective of one output is the same whatever the searched values and the loss weights."""
-    space = space_of(bench) or {}
+    space = space_of(bench) or Space({})
     values = {path: value for path, value in middle(space).items() if path.startswith("task.")}
     base = _task(bench, values)
     (batch,) = bench.batches(1, "val")
@@ -46,15 +46,23 @@ def objective(bench: Bench) -> Outcome:
     with torch.no_grad():
         output, prepared = forward(base, batch, bench.untrained().trainer.precision, bench.device)
     tried, wrong, refused = [], [], []
-    pairs = {path: (space[path].extremes[0], space[path].extremes[-1]) for path in values}
+    searched = {
+        p: each.distribution.extremes for p, each in space.parameters.items() if p.startswith("task.")
+    }
+    pairs = {path: (extremes[0], extremes[-1]) for path, extremes in searched.items()}
     for path, pair in {**dict(_leaves(bench.config.task)), **pairs}.items():
+        # What is searched under a condition is measured under it.
+        under = condition(space, path) if path in searched else {}
+        settings = {**values, **{other: v for other, v in under.items() if other.startswith("task.")}}
         found = [
-            attempt(partial(_measure, bench, {**values, path: v}, batch, output, prepared)) for v in pair
+            attempt(partial(_measure, bench, {**settings, path: v}, batch, output, prepared)) for v in pair
         ]
         one, other = found
         if isinstance(one, Fault) or isinstance(other, Fault):
             refused.append(path)
-        elif one.shapes == other.shapes == _shapes(base) and (path in space or _is_weight(one, other, pair)):
+        elif one.shapes == other.shapes == _shapes(base) and (
+            path in searched or _is_weight(one, other, pair)
+        ):
             tried.append(path)
             if not _agree(one.objective, other.objective):
                 means = f"{one.objective.mean():.4g} at {pair[0]}, {other.objective.mean():.4g} at {pair[1]}"

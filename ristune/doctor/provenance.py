@@ -74,14 +74,17 @@ def _setters(config: Config, trial: int, trial_file: Path | None) -> dict[str, s
     """What set a path by an override; the last one wins."""
     found = {}
     for index, text in enumerate(config.overrides):
-        path, _, _ = text.partition("=")
-        if not _is_choice(path):
-            found[path] = f"{trial_file}" if index < trial else "command line"
+        if not _is_choice(text):
+            found[text.partition("=")[0]] = f"{trial_file}" if index < trial else "command line"
+        elif text.startswith("space="):
+            # A space of the command line, and the file that is chosen after it.
+            found.pop("space", None)
     return found
 
 
-def _is_choice(path: str) -> bool:
-    return "." not in path and (config_dir() / path).is_dir()
+def _is_choice(text: str) -> bool:
+    path, _, value = text.partition("=")
+    return "." not in path and (config_dir() / path).is_dir() and not value.startswith("{")
 
 
 def _files(config: Config) -> dict[str, str]:
@@ -94,7 +97,7 @@ def _files(config: Config) -> dict[str, str]:
             choices[group.removeprefix("optional ")] = str(choice)
     for text in config.overrides:
         path, _, value = text.partition("=")
-        if _is_choice(path):
+        if _is_choice(text):
             choices[path] = value
     files = {}
     for group, choice in choices.items():

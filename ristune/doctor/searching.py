@@ -3,20 +3,26 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ristune.doctor.bench import Bench
 from ristune.doctor.outcome import Fault, Outcome, attempt, failed, passed, skipped, some
 from ristune.errors import InputError
-from ristune.sweep.space import Choices, Range, Scalar, Space, parse_space
+from ristune.sweep.space import Choices, Range, Scalar, Space, draw, is_active, violated
+from ristune.sweep.space_entries import settings_for
+from ristune.sweep.space_parsing import parse_space
 
 # Enough windows for a warm-up to differ; epochs are those of the short training.
 ROWS, VAL, BATCH = 48, 16, 8
 # How many times more than the same values again a change must be, where a device is not exact.
 NOISE = 10.0
+# Random points among which one is looked for that satisfies the constraints.
+DRAWS = 1000
 
 # What only long trainings show.
 LATE = ("optimizer.plateau_factor", "optimizer.plateau_patience")
@@ -41,7 +47,7 @@ def space_of(bench: Bench) -> Space | None:
 
 
 def searched_values(bench: Bench) -> Outcome:
-    """Each searched path, at its lowest and highest value, gives another trial."""
+    """Each searched path, at its lowest and highest value where it is active, gives another trial."""
     space = space_of(bench)
     if space is None:
         return skipped(NO_SPACE)
@@ -49,14 +55,14 @@ def searched_values(bench: Bench) -> Outcome:
     noise = distance(_fingerprint(bench, tiny), _fingerprint(bench, tiny))
     changes: dict[str, float] = {}
     faults, untried = [], []
-    for path, distribution in space.items():
-        low, high = _ends(bench, path, distribution)
+    for path, parameter in space.parameters.items():
+        low, high = _ends(bench, path, parameter.distribution)
         if low == high or path in LATE:
             untried.append(path)
             continue
         fault = f"{path}: {low} and {high} give the same trial"
-        for others in _settings(space, path):
-            found = _change(bench, {**tiny, **others}, path, low, high)
+        for values in _settings(space, path, (low, high)):
+            found = _change(bench, _tiny(bench, values), path, low, high)
             if isinstance(found, str):
                 fault = found
                 break
@@ -67,7 +73,7 @@ def searched_values(bench: Bench) -> Outcome:
     left = f"; not to be seen in so short a trial: {', '.join(untried)}" if untried else ""
     if faults:
         return failed(
-            f"{len(faults)} of {len(space)} paths: {some(faults)}{left}",
+            f"{len(faults)} of {len(space.parameters)} paths: {some(faults)}{left}",
             "connect the value to what it is meant for, or take its path out of the space",
         )
     if not changes:
@@ -80,9 +86,25 @@ def searched_values(bench: Bench) -> Outcome:
 NO_SPACE = "the default space is not this task's: give space=NAME"
 
 
-def middle(space: Space) -> dict[str, Scalar]:
-    """One value for each path, from the middle of its distribution."""
-    return {path: _middle(distribution) for path, distribution in space.items()}
+def middle(space: Space, given: Mapping[str, Scalar] | None = None) -> dict[str, Scalar]:
+    """One value for each path that is active, from the middle of its distribution.
+
+    Args:
+        space: as parsed.
+        given: values that are to be others, by path.
+    """
+    values: dict[str, Scalar] = {}
+    for path, parameter in space.parameters.items():
+        if is_active(space, path, values):
+            known = given is not None and path in given
+            values[path] = given[path] if given and known else _middle(parameter.distribution)
+    return values
+
+
+def condition(space: Space, path: str) -> dict[str, Scalar]:
+    """The values of other paths under which a path is searched: the first of each that will do."""
+    settings = settings_for(space.parameters[path].when, space.parameters)
+    return {parent: values[0] for parent, values in settings.items()}
 
 
 def distance(one: Fingerprint, other: Fingerprint) -> float:
@@ -102,12 +124,37 @@ def _middle(distribution: Range | Choices) -> Scalar:
     return round(value) if distribution.integer else value
 
 
-def _settings(space: Space, path: str) -> Iterator[dict[str, Scalar]]:
-    """What else to set for a path: nothing, then other choices: a value may count under one of them only."""
-    yield {}
-    for other, distribution in space.items():
-        if other != path and isinstance(distribution, Choices):
-            yield from ({other: value} for value in distribution.values if other not in DOCTORS)
+def _settings(space: Space, path: str, ends: tuple[Scalar, Scalar]) -> Iterator[dict[str, Scalar]]:
+    """The other values for a path: of the middle, then of other choices: it may count under one of them only.
+
+    What is searched for some values of the path alone is left out, for it would differ with the path.
+    """
+    needed = condition(space, path)
+    tried = [needed]
+    for other, parameter in space.parameters.items():
+        if other != path and isinstance(parameter.distribution, Choices) and other not in DOCTORS:
+            tried += [{**needed, other: value} for value in parameter.distribution.values]
+    found = [values for given in tried if (values := _others(space, path, ends, given)) is not None]
+    if not found:
+        # Where no middle satisfies the constraints, a random point may.
+        rng = np.random.default_rng(0)
+        drawn = (_others(space, path, ends, {**draw(space, rng), **needed}) for _ in range(DRAWS))
+        found = list(islice((values for values in drawn if values is not None), 1))
+    # No point has both ends: a constraint is the search's, and the trial takes them all the same.
+    yield from found or [middle(space, needed)]
+
+
+def _others(
+    space: Space, path: str, ends: tuple[Scalar, Scalar], given: Mapping[str, Scalar]
+) -> dict[str, Scalar] | None:
+    """The other values of a point with each of the ends; None if that is not of the space."""
+    one, other = (middle(space, {**given, path: end}) for end in ends)
+    if path not in one or violated(space, one) or violated(space, other):
+        return None
+    children = {
+        p for p, each in space.parameters.items() if path in settings_for(each.when, space.parameters)
+    }
+    return {p: value for p, value in one.items() if p not in children}
 
 
 def _ends(bench: Bench, path: str, distribution: Range | Choices) -> tuple[Scalar, Scalar]:

@@ -21,10 +21,11 @@ from ristune.sweep import ending, results
 from ristune.sweep.history import History
 from ristune.sweep.journal import FILE, Journal
 from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines, describe
+from ristune.sweep.proposing import preview
 from ristune.sweep.resources import Resources, local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.resuming import check_dataset, open_sweep, restored, trials_in_total
-from ristune.sweep.sampler import preview
-from ristune.sweep.space import Space, parse_space
+from ristune.sweep.space import Space
+from ristune.sweep.space_parsing import parse_space
 from ristune.training.device import resolve_device
 from ristune.trial import prepare
 
@@ -224,9 +225,15 @@ def _describe(
 ) -> None:
     print(cli.show(config.resolved()))
     table = Table("path", "distribution", title="space", title_justify="left")
-    for path, distribution in space.items():
-        table.add_row(path, distribution.describe())
+    if space.conditional:
+        table.add_column("when")
+    for path, parameter in space.parameters.items():
+        table.add_row(
+            path, parameter.distribution.describe(), *([parameter.condition()] if space.conditional else [])
+        )
     console.print(table)
+    for text in space.constraints:
+        print(f"constraint: {text}")
     rungs = f"stopping from epoch {config.sweep.grace} on, one in {config.sweep.reduction} goes on"
     print(f"\n{trials} trials of {config.training.epochs} epochs; {rungs}")
     print(f"resources: {resources.describe()}\nfolder: {directory}")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+_OF_THE_STUDY = ("known", "enqueued", "asked", "told")
+
 
 class State(StrEnum):
     """Where a trial stands in a sweep; the last five are ends, and an interrupted one may go on."""
@@ -110,6 +112,8 @@ class History:
         ended: those of `sweep_ended`; empty while it runs.
         trials: by id, in the order in which they were asked.
         rungs: by a rung's epoch, the objective of each trial that the scheduler has decided on there.
+        study: the events that the sampler has to do with, in order: what was known and enqueued, asked and
+            told.
         warnings: texts, in order.
         seconds: for which it has run, without the time between an interruption and its going on.
     """
@@ -118,6 +122,7 @@ class History:
     ended: dict[str, Any] = field(default_factory=dict)
     trials: dict[str, TrialHistory] = field(default_factory=dict)
     rungs: dict[int, dict[str, float]] = field(default_factory=dict)
+    study: list[Mapping[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     _last: float | None = None
@@ -147,6 +152,8 @@ class History:
             KeyError: naming the unknown trial.
         """
         kind = event["event"]
+        if kind in _OF_THE_STUDY:
+            self.study.append(event)
         if kind == "sweep_started":
             self.started = dict(event)
         elif kind == "sweep_resumed":
@@ -159,7 +166,7 @@ class History:
             self.trials[event["trial"]] = TrialHistory(event["trial"], event["values"], event["time"])
         elif kind == "decided":
             self._decide(event)
-        else:
+        elif kind not in ("enqueued", "known"):
             _apply(self.trials[event["trial"]], kind, event)
         before, self._last = self._last, max(event["time"], self._last or 0.0)
         self.seconds += 0.0 if before is None else self._last - before

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -28,21 +28,25 @@ class Event(StrEnum):
     - sweep_started: name, directory, requested, epochs, source, overrides, config_dirs, command, dataset_id,
       resources, versions
     - sweep_resumed: requested, source, overrides, command, resources, versions, all as they are now
-    - asked: trial, values
+    - known: source (a sweep), trial (there), values, value, feasible: it is no trial of this sweep
+    - enqueued: values: a point, or a part of one, to be tried before what the sampler proposes
+    - asked: trial, values, source (sampler or enqueued)
     - started: trial
     - reported: trial, record (flat; what was not finite is null)
-    - decided: trial, epoch, rung, cutoff, decision (continue or stop)
+    - decided: trial, epoch, rung, bracket, objective, cutoff, decision (continue or stop), reason
     - stopped: trial, reason
     - failed: trial, state (failed or oom), reason, traceback; what comes of it is `retried` or `told`
     - retried: trial, reason, counted (whether against the trial): it is to run again, from its checkpoint
     - paused: trial, reason: it has not ended, and runs again when the sweep is resumed
-    - told: trial, state, objective, feasible, reason
+    - told: trial, state, objective, reason; and how the sampler was told: kind, value, feasible, epoch
     - warned: trial (or null), text
     - sweep_ended: outcome (finished, interrupted or broken), reason
     """
 
     SWEEP_STARTED = "sweep_started"
     SWEEP_RESUMED = "sweep_resumed"
+    KNOWN = "known"
+    ENQUEUED = "enqueued"
     ASKED = "asked"
     STARTED = "started"
     REPORTED = "reported"
@@ -92,29 +96,46 @@ class Journal:
                 rule = f"it must go with the events before it ({error!r})"
                 raise InputError(str(path), f"line {number}", rule, "restore the file from a copy") from error
         self._file = path.open("a", encoding="utf-8")
+        self._listeners: list[Callable[[Mapping[str, Any]], None]] = []
 
-    def append(self, event: Event, **fields: Any) -> dict[str, Any]:
+    def subscribe(self, listener: Callable[[Mapping[str, Any]], None]) -> None:
+        """Have every event from now on shown to a listener, once it is written."""
+        self._listeners.append(listener)
+
+    def append(self, event: Event, **fields: Any) -> None:
         """Write one event.
 
         Args:
             event: its kind.
             **fields: plain values; non-finite numbers become null.
 
-        Returns:
-            The event as written.
-
         Raises:
             OSError: if the disk refuses it: a sweep without its journal would be lost work.
         """
-        row = {"event": str(event), "time": time.time(), **plain(fields)}
-        line = json.dumps(row, allow_nan=False) + "\n"
+        self.extend([(event, fields)])
+
+    def extend(self, events: Sequence[tuple[Event, Mapping[str, Any]]]) -> None:
+        """Write several events that belong together: a process that is killed leaves all of them, or none.
+
+        Args:
+            events: kinds and fields, as `append` takes them.
+
+        Raises:
+            OSError: as `append`.
+        """
+        now = time.time()
+        rows = [{"event": str(event), "time": now, **plain(fields)} for event, fields in events]
+        lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         # First: what the history refuses must not reach the file.
-        self.history.apply(row)
-        self._file.write(line)
+        for row in rows:
+            self.history.apply(row)
+        self._file.write(lines)
         self._file.flush()
-        if event not in _UNSYNCED:
+        if any(event not in _UNSYNCED for event, _ in events):
             os.fsync(self._file.fileno())
-        return row
+        for row in rows:
+            for listener in self._listeners:
+                listener(row)
 
     def close(self) -> None:
         """Close the file; the history stays."""

@@ -1,83 +1,77 @@
-"""Optuna's side of a sweep: the sampler, and the study, which is made of the journal and kept in memory."""
+"""Optuna's samplers as a sweep configures them."""
 
-from collections.abc import Iterable
-from functools import partial
+import warnings
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 
-from ristune.sweep.history import State, TrialHistory
-from ristune.sweep.space import Scalar, Space, distributions, suggest
 from ristune.sweep_config import SweepConfig
 
-# A constraint above 0 makes a trial infeasible: TPE then ranks it behind every feasible one.
-CONSTRAINT = "finite"
+# Samplers whose proposals hang on what they proposed before, beside what the study knows.
+STATEFUL = ("cmaes", "qmc")
 
 
-def create_study(name: str, config: SweepConfig) -> optuna.Study:
+def create_study(name: str, config: SweepConfig, storage: BaseStorage) -> optuna.Study:
     """A new study that minimises one value.
 
     Args:
         name: of the study, the sweep's.
-        config: sampler, its seed and its startup trials.
+        config: sampler, seed, startup trials.
+        storage: where its trials are kept.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(study_name=name, sampler=sampler(config, 0), direction="minimize")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    first = sampler(config, 0, 0)
+    return optuna.create_study(study_name=name, storage=storage, sampler=first, direction="minimize")
 
 
-def ask(study: optuna.Study, config: SweepConfig) -> optuna.Trial:
-    """A new trial, whose values hang on the seed, its number and what the study knows, and on nothing else.
+def sampler(config: SweepConfig, number: int, attempt: int) -> BaseSampler:
+    """The configured sampler as it proposes a trial: seeded by what it is asked, not by what it drew before.
 
-    A sampler's own generator would start anew when a sweep is resumed, and propose the first trials again.
-    """
-    study.sampler = sampler(config, len(study.trials))
-    return study.ask()
-
-
-def preview(space: Space, config: SweepConfig, count: int) -> list[dict[str, Scalar]]:
-    """The first configurations that a sweep would try, as far as they do not depend on results.
+    A generator that went on from trial to trial would start anew when a sweep is resumed, and propose the
+    first trials again.
 
     Args:
-        space: as parsed.
-        config: sampler, seed and startup trials.
-        count: how many at most; what comes after the startup trials depends on results.
+        config: sampler, seed, startup trials.
+        number: of the trial.
+        attempt: how many proposals for it were discarded.
     """
-    study = create_study("preview", config)
-    return [suggest(space, ask(study, config)) for _ in range(min(count, config.startup_trials))]
+    seed = int(np.random.SeedSequence([config.seed, number, attempt]).generate_state(1)[0])
+    with warnings.catch_warnings():
+        # Optuna says so of each option that may change; our tests would see it.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return _sampler(config, seed)
 
 
-def recall(study: optuna.Study, space: Space, trials: Iterable[TrialHistory], ceiling: float) -> None:
-    """Tell an empty study of the trials of a journal; those that have not ended are running.
-
-    Args:
-        study: the study.
-        space: as parsed.
-        trials: in the order in which they were asked.
-        ceiling: what a trial without any finite validation was told with.
-    """
-    for trial in trials:
-        study.add_trial(_frozen(trial, space, ceiling))
+def random_sampler(config: SweepConfig, number: int, attempt: int) -> BaseSampler:
+    """Independent draws, for what the configured sampler will not find."""
+    seed = int(np.random.SeedSequence([config.seed, number, attempt]).generate_state(1)[0])
+    return optuna.samplers.RandomSampler(seed=seed)
 
 
-def sampler(config: SweepConfig, number: int) -> optuna.samplers.BaseSampler:
-    """The configured sampler as it proposes the trial of a number."""
-    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+def _sampler(config: SweepConfig, seed: int) -> BaseSampler:
     if config.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
+    if config.sampler == "qmc":
+        # One sequence for all trials: its scrambling must be the same each time.
+        return optuna.samplers.QMCSampler(seed=config.seed, scramble=True, warn_independent_sampling=False)
+    if config.sampler == "cmaes":
+        return optuna.samplers.CmaEsSampler(
+            seed=seed,
+            warn_independent_sampling=False,
+            consider_pruned_trials=config.stopped == "pruned",
+        )
+    if config.sampler == "gp":
+        return optuna.samplers.GPSampler(
+            seed=seed, n_startup_trials=config.startup_trials, warn_independent_sampling=False
+        )
     return optuna.samplers.TPESampler(
         seed=seed,
         multivariate=True,
+        # Parameters with conditions form groups of their own; without conditions there is one.
+        group=True,
         constant_liar=True,
         n_startup_trials=config.startup_trials,
     )
-
-
-def _frozen(trial: TrialHistory, space: Space, ceiling: float) -> FrozenTrial:
-    known = partial(create_trial, params=trial.values, distributions=distributions(space))
-    if trial.state is State.FAILED:
-        return known(state=TrialState.FAIL)
-    if not trial.state.ended:
-        return known(state=TrialState.RUNNING)
-    value = ceiling if trial.objective is None else trial.objective
-    return known(value=value, constraints={CONSTRAINT: float(trial.objective is None)})

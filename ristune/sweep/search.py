@@ -1,19 +1,22 @@
-"""Ray's searcher on Optuna's ask and tell: every trial is told exactly once, with its true state."""
+"""Ray's searcher: every trial is told exactly once, with its true state, and what was lost runs again."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from ristune.sweep.history import History, State, TrialHistory
-from ristune.sweep.journal import Event
-from ristune.sweep.sampler import CONSTRAINT, ask, recall
-from ristune.sweep.space import Scalar, Space, suggest
+from ristune.errors import InputError
+from ristune.sweep.causes import NODE_LOST, RAISED, diagnose
+from ristune.sweep.guard import STOP, Decision
+from ristune.sweep.history import State, TrialHistory
+from ristune.sweep.journal import Event, Journal
+from ristune.sweep.proposing import Proposer
+from ristune.sweep.reports import own_report
+from ristune.sweep.space import Scalar, Space
+from ristune.sweep.telling import verdict
 from ristune.sweep_config import SweepConfig
 
 _ENDS = {"running": State.STOPPED, "complete": State.COMPLETE, "diverged": State.DIVERGED, "oom": State.OOM}
@@ -26,64 +29,82 @@ class _Open:
     """A trial that has not been told.
 
     Attributes:
-        trial: Optuna's.
         values: searched values by path.
-        best: best objective of a finite validation.
         failures: that count against it.
         reason: of the last failure.
         ray: Ray's name of the trial while it is in Ray's hands, else empty.
         due: when it may run again, by the monotonic clock.
+        noted: the last epoch that was noted of it while it is in Ray's hands.
     """
 
-    trial: optuna.Trial
     values: Mapping[str, Scalar]
-    best: float | None = None
     failures: int = 0
     reason: str = ""
     ray: str = ""
     due: float = 0.0
+    noted: int = 0
 
 
-class StudySearch(Searcher):
-    """Asks Optuna for each trial and tells it how the trial ended; hands out again what was lost on the way.
+def not_restored() -> None:
+    """What Ray's snapshots hold instead of a searcher and its scheduler.
 
-    What a journal says already is taken over: a trial that ended or was stopped, but was not told, is told
+    Raises:
+        InputError: Ray restores a sweep from its own snapshots, which have neither.
+    """
+    rule = "a sweep goes on from its journal, not from Ray's snapshots"
+    raise InputError("Tuner.restore", "", rule, "run the script again: the searcher finds its journal")
+
+
+class JournaledSearch(Searcher):
+    """Hands out trials and notes in a journal all that becomes of them; the sampler is told of each once.
+
+    What the journal says already is taken over: a trial that ended or was stopped, but was not told, is told
     now; one that has not ended is handed out first.
 
     Args:
         space: what is searched.
-        study: an empty Optuna study.
-        config: sampler, seed and retries.
-        limit: trials in total.
+        journal: of the sweep.
+        settings: of sampler and retries, and of the scheduler that goes with it.
+        trials: in total.
         ceiling: what a trial without any finite validation is told with; finite.
-        note: is given the events `asked`, `retried`, `paused` and `told` with their fields.
-        history: of the journal.
+
+    Attributes:
+        journal: of the sweep.
+        settings: as given.
     """
 
     def __init__(
-        self,
-        space: Space,
-        study: optuna.Study,
-        config: SweepConfig,
-        limit: int,
-        ceiling: float,
-        note: Callable[..., object],
-        history: History,
+        self, space: Space, journal: Journal, settings: SweepConfig, trials: int, ceiling: float
     ) -> None:
-        super().__init__(metric="objective", mode="min")
-        self._space = space
-        self._study = study
-        self._config = config
-        self._limit = limit
+        # Ray is told of no metric: one report without it would end the sweep.
+        super().__init__(metric=None, mode=None)
+        self.journal = journal
+        self.settings = settings
+        self._limit = trials
         self._ceiling = ceiling
-        self._note = note
+        self._proposer = Proposer(space, settings)
         self._open: dict[str, _Open] = {}
-        self._requests: dict[str, dict[str, Any]] = {}
-        recall(study, space, history.trials.values(), ceiling)
-        self._asked = len(history.trials)
-        for number, trial in enumerate(list(history.trials.values())):
+        self._names: dict[str, str] = {}
+        self._decisions: list[Decision] = []
+        self._proposer.recall(journal.history)
+        for trial in list(journal.history.trials.values()):
             if not trial.state.ended:
-                self._take_up(number, trial)
+                self._take_up(trial)
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        """Leave nothing in Ray's snapshots: a searcher is made of its journal."""
+        return (not_restored, ())
+
+    @property
+    def study(self) -> optuna.Study:
+        """Optuna's, of which it shows the window that its sampler sees."""
+        return self._proposer.study
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
+    ) -> bool:
+        """Take nothing of the space that Ray has: the searcher has its own."""
+        return False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Values for a trial that Ray may start.
@@ -92,76 +113,110 @@ class StudySearch(Searcher):
             trial_id: Ray's name of the trial; asked again, it gets the same values.
 
         Returns:
-            `{"trial": id, "values": {path: value}}`; FINISHED once all are told; None while there is nothing
-            to start, but a trial that runs may have to run again.
+            The trial's configuration; FINISHED once all are told; None while there is nothing to start, but
+            a trial that runs may have to run again.
         """
-        if trial_id in self._requests:
-            return self._requests[trial_id]
-        waiting = {name: trial for name, trial in self._open.items() if not trial.ray}
-        ready = [name for name, trial in waiting.items() if trial.due <= time.monotonic()]
-        if ready:
-            name = ready[0]
-        elif self._asked < self._limit:
+        if trial_id in self._names:
+            name = self._names[trial_id]
+            return self.request(name, self.journal.history.trials[name].values)
+        now = time.monotonic()
+        ready = (name for name, trial in self._open.items() if not trial.ray and trial.due <= now)
+        name = next(ready, "")
+        if not name and len(self.journal.history.trials) < self._limit:
             name = self._ask()
-        elif self._open:
-            return None
-        else:
+        if not name:
             finished: str = Searcher.FINISHED
-            return finished
-        self._open[name].ray = trial_id
-        self._requests[trial_id] = {"trial": name, "values": self._open[name].values}
-        return self._requests[trial_id]
+            return None if self._open else finished
+        trial = self._open[name]
+        trial.ray, trial.noted = trial_id, 0
+        self._names[trial_id] = name
+        return self.request(name, trial.values)
+
+    def request(self, name: str, values: Mapping[str, Scalar]) -> dict[str, Any]:
+        """What a trial is started with.
+
+        Args:
+            name: of the trial.
+            values: searched values by path.
+        """
+        return {"trial": name, "values": values}
+
+    def read(self, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
+        """A flat result as a report: `epoch`, `objective`, `best_epoch`, `status`, `reason`, `record`."""
+        return own_report(result)
+
+    def name_of(self, trial_id: str) -> str | None:
+        """The name of the trial that Ray has in hands; None if it has it no more, or never had."""
+        name = self._names.get(trial_id)
+        trial = self._open.get(name) if name is not None else None
+        return name if trial is not None and trial.ray == trial_id else None
+
+    def decided(self, decision: Decision) -> None:
+        """Keep a decision until its report is noted: a journal that ends between the two has neither."""
+        self._decisions.append(decision)
+
+    def started(self, trial_id: str) -> None:
+        """Note that a trial has begun to run."""
+        name = self.name_of(trial_id)
+        if name is not None:
+            self.journal.append(Event.STARTED, trial=name)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Keep the best objective of a finite validation; late, repeated and empty reports do no harm."""
-        trial, value = self._in_hands(trial_id), _finite_objective(result)
-        if trial is not None and value is not None:
-            trial.best = value if trial.best is None else min(value, trial.best)
+        """Note a report; late and repeated ones do no harm."""
+        name = self.name_of(trial_id)
+        if name is not None:
+            self._note(name, self.read(name, result))
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna how a trial ended, once: later calls for the same trial change nothing.
+        """Tell the sampler how a trial ended, once: later calls for the same trial change nothing.
 
         Args:
             trial_id: Ray's name of the trial.
             result: its last report, flat; None if it never reported.
-            error: whether its actor was lost: `lost` will say how. An exception that the actor outlived is a
-                status in `result`.
+            error: whether its actor was lost: `on_trial_error` says how. An exception that the actor
+                outlived is a status in `result`.
         """
-        trial = self._in_hands(trial_id)
-        if trial is None or error:
+        name = self.name_of(trial_id)
+        if name is None or error:
             return
-        name = self._requests[trial_id]["trial"]
-        if result and result.get("status") == State.FAILED:
-            certain = bool(result.get("certain")) or trial.reason == result.get("reason")
-            self._failed(name, str(result.get("reason", "")), certain)
-        elif not result or result.get("status") not in _ENDS:
+        report = self.read(name, result) if result else {}
+        if report.get("status") == State.FAILED:
+            self._note(name, report)
+            certain = bool(report.get("certain")) or self._open[name].reason == report.get("reason")
+            self._failed(name, str(report.get("reason", "")), certain)
+        elif report.get("status") not in _ENDS:
             self._release(name, "it ended before its first report")
         else:
-            self.on_trial_result(trial_id, result)
-            self._tell(name, _ENDS[result["status"]], str(result.get("reason", "")))
+            self._note(name, report)
+            self._tell(name, self.end_of(name, report), str(report.get("reason", "")))
 
-    def lost(self, name: str, state: State, reason: str, raised: bool, blameless: bool) -> None:
-        """The actor of a trial was lost.
+    def end_of(self, name: str, report: Mapping[str, Any]) -> State:
+        """The state of a trial whose last report this is; one that says that it runs on was stopped."""
+        return _ENDS[report["status"]]
+
+    def on_trial_error(self, trial_id: str, text: str) -> None:
+        """The actor of a trial was lost: have the trial run again, or tell how it ended.
 
         Args:
-            name: of the trial.
-            state: failed, or oom.
-            reason: in a line.
-            raised: whether it raised an exception, as on a GPU, and was not killed.
-            blameless: whether its machine was lost with it: that says nothing of the trial.
+            trial_id: Ray's name of the trial.
+            text: Ray's account: a traceback of the worker, or of the actor's death.
         """
-        trial = self._open.get(name)
-        if trial is None:
+        name = self.name_of(trial_id)
+        if name is None:
             return
+        state, reason = diagnose(text)
+        self.journal.append(Event.FAILED, trial=name, state=state, reason=reason, traceback=text)
         if state is State.OOM:
             self._tell(name, state, reason)
-        elif blameless:
+        elif NODE_LOST in text:
+            # That says nothing of the trial.
             self._retry(name, reason, counted=False)
         else:
             refused = "InputError" in reason.partition(":")[0]
-            self._failed(name, reason, certain=raised and (refused or reason == trial.reason))
+            again = reason == self._open[name].reason
+            self._failed(name, reason, certain=RAISED in text and (refused or again))
 
     def close(self, reason: str) -> None:
         """Note that the trials that have not ended are interrupted; the sweep may be resumed."""
@@ -171,11 +226,12 @@ class StudySearch(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: the journal is the truth, Ray's snapshots are not used."""
 
-    def _take_up(self, number: int, known: TrialHistory) -> None:
-        trial = optuna.Trial(self._study, self._study.trials[number]._trial_id)
-        self._open[known.id] = _Open(
-            trial, known.values, known.objective, known.failures, known.reason if known.failures else ""
-        )
+    def restore(self, checkpoint_path: str) -> None:
+        """Read nothing: what there is was taken over from the journal."""
+
+    def _take_up(self, known: TrialHistory) -> None:
+        reason = known.reason if known.failures else ""
+        self._open[known.id] = _Open(known.values, known.failures, reason, noted=known.epoch)
         status = known.records[-1]["status"] if known.records else "running"
         if status != "running":
             self._tell(known.id, _ENDS[status], str(known.records[-1].get("reason", "")))
@@ -183,25 +239,42 @@ class StudySearch(Searcher):
             self._tell(known.id, State.STOPPED, known.reason)
 
     def _ask(self) -> str:
-        trial = ask(self._study, self._config)
-        name, values = f"{trial.number:04d}", suggest(self._space, trial)
+        """A new trial; empty if the space has no more."""
+        name = f"{len(self.journal.history.trials):04d}"
+        proposal = self._proposer.propose(name)
+        if proposal is None:
+            fewer = f"there are {int(name)} trials, not {self._limit}"
+            text = f"everything that the space allows has been tried: {fewer}"
+            self.journal.append(Event.WARNED, trial=None, text=text)
+            self._limit = int(name)
+            return ""
         # Noted first: one that an interrupt leaves in the journal alone is waiting, one elsewhere unknown.
-        self._note(Event.ASKED, trial=name, values=values)
-        self._open[name] = _Open(trial, values)
-        self._asked += 1
+        self.journal.append(Event.ASKED, trial=name, values=proposal.values, source=proposal.source)
+        self._open[name] = _Open(proposal.values)
         return name
 
-    def _in_hands(self, trial_id: str) -> _Open | None:
-        """The trial that Ray knows by a name, if it has it still."""
-        request = self._requests.get(trial_id)
-        trial = self._open.get(request["trial"]) if request else None
-        return trial if trial is not None and trial.ray == trial_id else None
+    def _note(self, name: str, report: Mapping[str, Any]) -> None:
+        """Note a report that was not noted yet, and what was decided about it."""
+        trial, epoch = self._open[name], report.get("epoch", 0)
+        events: list[tuple[Event, Mapping[str, Any]]] = []
+        if report.get("record") is not None and epoch > trial.noted:
+            trial.noted = epoch
+            events.append((Event.REPORTED, {"trial": name, "record": report["record"]}))
+        for text in report.get("warnings", ()):
+            events.append((Event.WARNED, {"trial": name, "text": text}))
+        decisions, self._decisions = self._decisions, []
+        for decision in decisions:
+            events.append((Event.DECIDED, decision.fields()))
+            if decision.decision == STOP:
+                events.append((Event.STOPPED, {"trial": decision.trial, "reason": decision.reason}))
+        if events:
+            # At once: the rungs are made of decisions, and are to be those of the records.
+            self.journal.extend(events)
 
     def _failed(self, name: str, reason: str, certain: bool) -> None:
         """Have it run again, unless it would only fail again."""
-        if certain or self._open[name].failures >= self._config.max_retries:
-            self._study.tell(self._open[name].trial, state=TrialState.FAIL)
-            self._told(name, State.FAILED, feasible=False, objective=self._open[name].best, reason=reason)
+        if certain or self._open[name].failures >= self.settings.max_retries:
+            self._tell(name, State.FAILED, reason)
         else:
             self._retry(name, reason, counted=True)
 
@@ -212,28 +285,19 @@ class StudySearch(Searcher):
             trial.reason = reason
             trial.due = time.monotonic() + BACKOFF * 2**trial.failures
             trial.failures += 1
-        self._note(Event.RETRIED, trial=name, reason=reason, counted=counted)
+        self.journal.append(Event.RETRIED, trial=name, reason=reason, counted=counted)
 
     def _release(self, name: str, reason: str) -> None:
         del self._open[name]
-        self._note(Event.PAUSED, trial=name, reason=reason)
+        self.journal.append(Event.PAUSED, trial=name, reason=reason)
 
     def _tell(self, name: str, state: State, reason: str) -> None:
-        trial, best = self._open[name].trial, self._open[name].best
-        trial.set_constraint(CONSTRAINT, 1.0 if best is None else 0.0)
-        value = self._ceiling if best is None else best
-        # A stopped trial is told COMPLETE too: TPE ranks any COMPLETE ahead of every PRUNED one.
-        self._study.tell(trial, value, state=TrialState.COMPLETE)
-        self._told(name, state, feasible=best is not None, objective=value, reason=reason)
-
-    def _told(self, name: str, state: State, feasible: bool, objective: float | None, reason: str) -> None:
         del self._open[name]
-        self._note(Event.TOLD, trial=name, state=state, objective=objective, feasible=feasible, reason=reason)
-
-
-def _finite_objective(result: Mapping[str, Any]) -> float | None:
-    """The objective of a report that has had a finite validation, else None."""
-    value = result.get("objective")
-    if not result.get("best_epoch") or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+        trials = self.journal.history.trials
+        told = verdict(state, trials[name], trials.values(), self.settings, self._ceiling)
+        self._proposer.tell(name, told)
+        best = trials[name].objective
+        objective = self._ceiling if best is None and state is not State.FAILED else best
+        self.journal.append(
+            Event.TOLD, trial=name, state=state, objective=objective, reason=reason, **told.fields()
+        )

@@ -1,121 +1,203 @@
-"""The search space: one distribution for each searched path of the configuration."""
+"""The search space: what is searched, what of it in one trial, and which points are of it."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 
-from ristune.config import Config
-from ristune.errors import InputError
-from ristune.overrides import check_value, value_at
+from ristune.sweep.constraints import Outcome, evaluate, paths_of
+from ristune.sweep.distribution import Choices as Choices
+from ristune.sweep.distribution import Distribution, as_optuna, same, suggest_one
+from ristune.sweep.distribution import Range as Range
+from ristune.sweep.distribution import Scalar as Scalar
 
-Scalar = bool | int | float | str | None
-
-# What a trial may not search: what would change the data, the objective, the budget or the sweep itself.
-CLOSED_GROUPS = ("sweep.", "space.", "tracking.", "simulator.")
-CLOSED_PATHS = (
-    "data.uri",
-    "data.val_limit",
-    "output",
-    "task.name",
-    "task.objective",
-    "training.objective",
-    "training.ceiling",
-    "training.epochs",
-    "training.device",
-    # Trials share weights' seed and sample order, so that they are compared in pairs.
-    "seed",
-)
-RANGE_KEYS = frozenset({"low", "high", "log", "step"})
+# A finite space with more combinations is not gone through to find those few that its constraints leave.
+COMBINATIONS = 100_000
 
 
 @dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`, both included.
+class Parameter:
+    """A searched value.
 
     Attributes:
-        low: lower bound; an int in a range of integers.
-        high: upper bound, of the same type.
-        log: whether the logarithm is uniform.
-        step: grid spacing from `low`; None for every value.
+        distribution: what it is drawn from.
+        when: values of paths before it for which it is searched: one of those of every path. Empty: always.
     """
 
-    low: int | float
-    high: int | float
-    log: bool = False
-    step: int | float | None = None
+    distribution: Distribution
+    when: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
-    @property
-    def integer(self) -> bool:
-        """Whether only integers are drawn."""
-        return isinstance(self.low, int)
-
-    @property
-    def extremes(self) -> tuple[Scalar, ...]:
-        """The values that stand for all when the configuration is asked whether it takes them."""
-        return (self.low, self.high)
-
-    def describe(self) -> str:
-        """The distribution in words."""
-        kind = "integer" if self.integer else "number"
-        spacing = ", log" if self.log else f", step {self.step}" if self.step is not None else ""
-        return f"{kind} from {self.low} to {self.high}{spacing}"
+    def condition(self) -> str:
+        """When it is searched, in words; empty if always."""
+        return " and ".join(
+            f"{path} is {' or '.join(str(value) for value in values)}" for path, values in self.when.items()
+        )
 
 
 @dataclass(frozen=True)
-class Choices:
-    """One of several values, in no order."""
+class Space:
+    """What is searched.
 
-    values: tuple[Scalar, ...]
+    Attributes:
+        parameters: by path, in the order in which they are drawn.
+        constraints: expressions over paths that every trial must satisfy.
+        fixed: values of the other paths that constraints read, and of searched ones where they are inactive.
+    """
+
+    parameters: Mapping[str, Parameter]
+    constraints: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def extremes(self) -> tuple[Scalar, ...]:
-        """Every value, for none stands for another."""
-        return self.values
-
-    def describe(self) -> str:
-        """The distribution in words."""
-        return "one of " + ", ".join(str(value) for value in self.values)
-
-
-Space = dict[str, Range | Choices]
-
-
-def parse_space(config: Config) -> Space:
-    """The distributions of the group `space`, every one checked against the configuration.
-
-    Raises:
-        InputError: on an empty space, an unknown or closed path, a bad distribution, or a bound or choice
-            that the configuration would refuse as a value.
-    """
-    if not config.space:
-        raise InputError("space", {}, "it must search at least one path", "choose a space: space=NAME")
-    if config.training.objective != config.task["objective"]:
-        raise InputError(
-            "training.objective",
-            config.training.objective,
-            f"a sweep minimises the task's own objective ({config.task['objective']}): "
-            "a searched value may enter another metric",
-            "drop the override, or change the task's YAML",
-        )
-    return {str(path): _parse(config, str(path), entry) for path, entry in config.space.items()}
+    def conditional(self) -> bool:
+        """Whether trials differ in what is searched in them."""
+        return any(parameter.when for parameter in self.parameters.values())
 
 
 def suggest(space: Space, trial: optuna.Trial) -> dict[str, Scalar]:
-    """One value for each path, drawn by Optuna's sampler.
+    """One value for each path that is active, drawn by Optuna's sampler; constraints are not looked at.
 
     Args:
         space: as parsed.
         trial: a trial that Optuna was asked for.
     """
-    return {path: _suggest(path, distribution, trial) for path, distribution in space.items()}
+    values: dict[str, Scalar] = {}
+    for path, parameter in space.parameters.items():
+        if is_active(space, path, values):
+            values[path] = suggest_one(path, parameter.distribution, trial)
+    return values
 
 
-def distributions(space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
-    """The space as Optuna describes it."""
-    return {path: _distribution(distribution) for path, distribution in space.items()}
+def draw(space: Space, rng: np.random.Generator) -> dict[str, Scalar]:
+    """One random value for each path that is active; constraints are not looked at.
+
+    Args:
+        space: as parsed.
+        rng: the source of randomness.
+    """
+    values: dict[str, Scalar] = {}
+    for path, parameter in space.parameters.items():
+        if is_active(space, path, values):
+            values[path] = parameter.distribution.draw(rng)
+    return values
+
+
+def active_distributions(
+    space: Space, values: Mapping[str, Scalar]
+) -> dict[str, optuna.distributions.BaseDistribution]:
+    """The distributions of some values, as Optuna describes them.
+
+    Args:
+        space: as parsed.
+        values: of a trial, by path.
+    """
+    return {path: as_optuna(space.parameters[path].distribution) for path in values}
+
+
+def is_active(space: Space, path: str, values: Mapping[str, Scalar]) -> bool | None:
+    """Whether a path is searched at a point; None if values that decide it are not given.
+
+    Args:
+        space: as parsed.
+        path: one of its paths.
+        values: of the point, by path.
+    """
+    undecided = False
+    for parent, allowed in space.parameters[path].when.items():
+        if parent not in values:
+            # Not given: inactive itself, or left open in a partial point.
+            if is_active(space, parent, values) is False:
+                return False
+            undecided = True
+        elif not any(same(values[parent], value) for value in allowed):
+            return False
+    return None if undecided else True
+
+
+def ask(space: Space, constraint: str, values: Mapping[str, Scalar]) -> Outcome | None:
+    """What a constraint gives at a point; None if it reads a value that is not given.
+
+    Args:
+        space: as parsed.
+        constraint: one of its own.
+        values: of the point, by path. Where a path is inactive, its value in the configuration stands.
+    """
+    known: dict[str, Any] = {}
+    for path in paths_of(constraint):
+        if path in values:
+            known[path] = values[path]
+        elif path in space.parameters and is_active(space, path, values) is not False:
+            return None
+        elif path in space.fixed:
+            known[path] = space.fixed[path]
+        else:
+            return None
+    return evaluate(constraint, known)
+
+
+def violated(space: Space, values: Mapping[str, Scalar]) -> str:
+    """The first constraint that some values break; empty if there is none.
+
+    A constraint that cannot be computed (it divides by zero) is broken; one that reads a value that is not
+    given is not.
+
+    Args:
+        space: as parsed.
+        values: of a trial, by path.
+    """
+    for constraint in space.constraints:
+        outcome = ask(space, constraint, values)
+        if outcome is not None and not outcome.holds:
+            return constraint
+    return ""
+
+
+def check_point(space: Space, values: Mapping[str, Any]) -> str:
+    """Why a point, or a part of one, is not of the space; empty if it is.
+
+    Args:
+        space: as parsed.
+        values: by path.
+    """
+    for path, value in values.items():
+        if path not in space.parameters:
+            close = difflib.get_close_matches(path, space.parameters, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            return f"{path} is not searched{hint}"
+        reason = space.parameters[path].distribution.refusal(value)
+        if reason:
+            return f"{path}: got {value!r}; {reason}"
+    for path in values:
+        if is_active(space, path, values) is False:
+            return f"{path} is searched only when {_condition(space, path, values)}"
+    broken = violated(space, values)
+    return f"it breaks the constraint {broken!r}" if broken else ""
+
+
+def points(space: Space, limit: int) -> list[dict[str, Scalar]] | None:
+    """Every point of the space, if it is finite and has few; constraints hold in all of them.
+
+    Args:
+        space: as parsed.
+        limit: how many at most.
+
+    Returns:
+        The points in the order of the space; None if there are more, or too many combinations to try.
+    """
+    if any(parameter.distribution.count is None for parameter in space.parameters.values()):
+        return None
+    found: list[dict[str, Scalar]] = []
+    for tried, values in enumerate(_combinations(space, list(space.parameters), {})):
+        if tried >= max(COMBINATIONS, limit):
+            return None
+        if not violated(space, values):
+            found.append(values)
+        if len(found) > limit:
+            return None
+    return found
 
 
 def short_names(paths: list[str]) -> dict[str, str]:
@@ -130,136 +212,21 @@ def short_names(paths: list[str]) -> dict[str, str]:
     return names
 
 
-def _suggest(path: str, distribution: Range | Choices, trial: optuna.Trial) -> Scalar:
-    if isinstance(distribution, Choices):
-        return trial.suggest_categorical(path, distribution.values)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if distribution.integer:
-        return trial.suggest_int(path, int(low), int(high), step=int(step or 1), log=distribution.log)
-    return trial.suggest_float(path, low, high, step=step, log=distribution.log)
+def _condition(space: Space, path: str, values: Mapping[str, Scalar]) -> str:
+    """The condition that is not met: its own, or that of a path on which it depends."""
+    for parent in space.parameters[path].when:
+        if parent not in values and is_active(space, parent, values) is False:
+            return _condition(space, parent, values)
+    return space.parameters[path].condition()
 
 
-def _distribution(distribution: Range | Choices) -> optuna.distributions.BaseDistribution:
-    if isinstance(distribution, Choices):
-        return optuna.distributions.CategoricalDistribution(distribution.values)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if distribution.integer:
-        whole = int(step or 1)
-        return optuna.distributions.IntDistribution(int(low), int(high), log=distribution.log, step=whole)
-    return optuna.distributions.FloatDistribution(low, high, log=distribution.log, step=step)
-
-
-def _parse(config: Config, path: str, entry: Any) -> Range | Choices:
-    _check_path(config, path)
-    if not isinstance(entry, Mapping) or ("choices" in entry) == bool(RANGE_KEYS & set(entry)):
-        raise InputError(
-            f"space: {path}", entry, "it must be {low, high[, log][, step]} or {choices}", "correct its YAML"
-        )
-    distribution = _choices(path, entry) if "choices" in entry else _range(path, entry)
-    if isinstance(distribution, Range) and distribution.integer and distribution.step is None:
-        _refuse_integers_for_a_number(config.source, path, distribution)
-    for value in distribution.extremes:
-        try:
-            config.with_values({path: value})
-        except InputError as error:
-            raise InputError(f"space: {path}", value, error.rule, "correct the space") from error
-    return distribution
-
-
-def _check_path(config: Config, path: str) -> None:
-    if path in CLOSED_PATHS or f"{path}.".startswith(CLOSED_GROUPS):
-        raise InputError(
-            "space",
-            path,
-            "a trial may not search it: it is of the data, the objective, the budget or the sweep itself",
-            "set it for the whole sweep: PATH=VALUE",
-        )
-    try:
-        check_value(config.source, path, None)
-    except InputError as error:
-        # With a value of None, a path that is there is refused for its kind alone.
-        if error.name == "override":
-            raise InputError("space", path, "it is not in the config", error.remedy) from error
-
-
-def _refuse_integers_for_a_number(source: Mapping[str, Any], path: str, distribution: Range) -> None:
-    """A dropout from 0 to 1 would be drawn as 0 or 1: silence would hide it."""
-    node = value_at(source, path)
-    if isinstance(node, float):
-        raise InputError(
-            f"space: {path}",
-            [distribution.low, distribution.high],
-            f"the path holds a number ({node}), and integer bounds draw integers only",
-            f"write {float(distribution.low)} and {float(distribution.high)}, or add step: 1",
-        )
-
-
-def _choices(path: str, entry: Mapping[str, Any]) -> Choices:
-    values = entry["choices"]
-    unknown = sorted(set(entry) - {"choices"})
-    if unknown:
-        raise InputError(f"space: {path}", unknown, "beside choices there may be nothing", "take it out")
-    if not isinstance(values, list) or not values:
-        raise InputError(f"space: {path}", values, "choices must be a list of one or more", "write [a, b]")
-    for value in values:
-        if not (value is None or isinstance(value, bool | int | float | str)):
-            raise InputError(
-                f"space: {path}",
-                value,
-                "a choice must be text, a number, a truth value or null",
-                "search its parts",
-            )
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"space: {path}", value, "a choice must be finite", "take it out")
-    for index, value in enumerate(values):
-        # 1, 1.0 and true are one value to a sampler.
-        if value in values[:index]:
-            raise InputError(f"space: {path}", value, "every choice must differ", "name it once")
-    return Choices(tuple(values))
-
-
-def _range(path: str, entry: Mapping[str, Any]) -> Range:
-    unknown = sorted(set(entry) - RANGE_KEYS)
-    if unknown:
-        raise InputError(
-            f"space: {path}", unknown[0], f"a range knows {', '.join(sorted(RANGE_KEYS))}", "correct the name"
-        )
-    for key in ("low", "high", "step"):
-        value = entry.get(key)
-        if key == "step" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"space: {path}.{key}", value, "it must be a finite number", f"give {key}")
-    log = entry.get("log", False)
-    if not isinstance(log, bool):
-        raise InputError(f"space: {path}.log", log, "it must be true or false", "correct it")
-    low, high, step = entry["low"], entry["high"], entry.get("step")
-    if not low < high:
-        raise InputError(f"space: {path}", [low, high], "low must be below high", "correct the bounds")
-    if log and low <= 0:
-        raise InputError(f"space: {path}.low", low, "a logarithmic range must begin above 0", "raise low")
-    if log and step is not None:
-        raise InputError(f"space: {path}.step", step, "log and step exclude each other", "drop one")
-    integer = isinstance(low, int) and isinstance(high, int)
-    if step is not None:
-        _check_step(path, low, high, step, integer)
-    if integer:
-        return Range(low, high, log, step)
-    return Range(float(low), float(high), log, None if step is None else float(step))
-
-
-def _check_step(path: str, low: float, high: float, step: float, integer: bool) -> None:
-    if step <= 0:
-        raise InputError(f"space: {path}.step", step, "it must be above 0", "correct it")
-    if integer and not isinstance(step, int):
-        raise InputError(
-            f"space: {path}.step", step, "a range of integers takes an integer", "write low as LOW.0"
-        )
-    steps = (high - low) / step
-    if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
-        raise InputError(
-            f"space: {path}.step",
-            step,
-            f"high must be a whole number of steps above low ({low})",
-            "move high",
-        )
+def _combinations(space: Space, paths: list[str], values: dict[str, Scalar]) -> Iterator[dict[str, Scalar]]:
+    if not paths:
+        yield values
+        return
+    path, rest = paths[0], paths[1:]
+    if not is_active(space, path, values):
+        yield from _combinations(space, rest, values)
+        return
+    for value in space.parameters[path].distribution.values:
+        yield from _combinations(space, rest, {**values, path: value})

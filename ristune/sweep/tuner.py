@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,12 @@ from ristune.sweep import results
 from ristune.sweep.ending import RAY_LOG
 from ristune.sweep.engine import ray_running
 from ristune.sweep.failures import FailureLimit
-from ristune.sweep.history import History, State
 from ristune.sweep.interrupt import Interrupt, interrupts
 from ristune.sweep.journal import Event, Journal
 from ristune.sweep.progress import Displays
 from ristune.sweep.resources import Resources
-from ristune.sweep.sampler import create_study
-from ristune.sweep.scheduler import STOP, Decision, GuardedASHA, fields
-from ristune.sweep.search import StudySearch
+from ristune.sweep.scheduler import GuardedASHA
+from ristune.sweep.search import JournaledSearch
 from ristune.sweep.space import Space
 from ristune.sweep.worker import TrialWorker
 from ristune.training import resume
@@ -34,10 +32,6 @@ from ristune.trial import versions
 FINISHED, INTERRUPTED, BROKEN = "finished", "interrupted", "broken"
 # Seconds between two writings of the results while a sweep runs.
 RESULTS_PERIOD = 30.0
-# What Ray says of an actor whose machine is gone.
-NODE_LOST = "its node has died"
-# What a traceback of a worker has, and an account of its death has not.
-RAISED = "ray::"
 
 
 @dataclass(frozen=True)
@@ -67,63 +61,26 @@ class SweepPlan:
     address: str | None
 
 
-class Recorder(Callback):
-    """Ray's callback: writes what happens into the journal, and lets the display turn.
+class Turns(Callback):
+    """Ray's callback: notes that trials start, and lets the display turn.
 
     Args:
-        note: appends an event to the journal and shows it.
-        search: is told of lost actors.
+        search: knows the trials.
         displays: drawn in every turn of Ray's loop.
     """
 
-    def __init__(self, note: Callable[..., None], search: StudySearch, displays: Displays) -> None:
+    def __init__(self, search: JournaledSearch, displays: Displays) -> None:
         super().__init__()
-        self._note = note
         self._search = search
         self._displays = displays
-        self._decisions: list[Decision] = []
-
-    def decided(self, decision: Decision) -> None:
-        """Keep a decision until its report is noted: a journal that ends between the two has neither."""
-        self._decisions.append(decision)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Note that an actor has taken the trial."""
-        self._note(Event.STARTED, trial=trial.config["trial"])
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
-    ) -> None:
-        """Note a record; the scheduler has decided on it already, the searcher is not told yet."""
-        name = trial.config["trial"]
-        if result["record"] is not None:
-            self._note(Event.REPORTED, trial=name, record=result["record"])
-        for text in result["warnings"]:
-            self._note(Event.WARNED, trial=name, text=text)
-        self._note_decisions()
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Note what was decided about the last report."""
-        self._note_decisions()
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Note why an actor was lost, and have the trial run again or told."""
-        text = Path(trial.error_file).read_text() if trial.error_file else ""
-        state, reason = diagnose(text)
-        name = trial.config["trial"]
-        self._note(Event.FAILED, trial=name, state=state, reason=reason, traceback=text)
-        self._search.lost(name, state, reason, raised=RAISED in text, blameless=NODE_LOST in text)
+        self._search.started(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Let the display turn."""
         self._displays.tick()
-
-    def _note_decisions(self) -> None:
-        decisions, self._decisions = self._decisions, []
-        for decision in decisions:
-            self._note(Event.DECIDED, **fields(decision))
-            if decision.decision == STOP:
-                self._note(Event.STOPPED, trial=decision.trial, reason=decision.reason)
 
 
 def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
@@ -138,24 +95,26 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
         `finished`, `interrupted` by the user, or `broken`: Ray itself failed, or too many trials; the journal
         says how.
     """
-    written = time.monotonic()
     failures = FailureLimit(sweep.config.sweep.max_failed_share, journal.history)
+    written = time.monotonic()
 
-    def note(event: Event, **values: Any) -> None:
+    def follow(event: Mapping[str, Any]) -> None:
         nonlocal written
-        displays.event(journal.append(event, **values))
+        displays.event(event)
+        if event["event"] != Event.TOLD:
+            return
         # A driver that is killed leaves results that are a little old, not none.
-        if event is Event.TOLD and time.monotonic() - written > RESULTS_PERIOD:
+        if time.monotonic() - written > RESULTS_PERIOD:
             results.write_tables(sweep.directory, journal.history)
             written = time.monotonic()
-        if event is Event.TOLD:
-            interrupt.failure = failures.exceeded()
-            # What has ended is not gone on with.
-            resume.drop(sweep.directory / "trials" / values["trial"])
+        interrupt.failure = failures.exceeded()
+        # What has ended is not gone on with.
+        resume.drop(sweep.directory / "trials" / event["trial"])
 
+    journal.subscribe(follow)
     outcome, reason = FINISHED, ""
     with interrupts() as interrupt:
-        _note_start(sweep, journal.history, note)
+        _note_start(sweep, journal)
         # A driver that was killed may have told a trial, and not cleared up after it.
         for trial in journal.history.trials.values():
             if trial.state.ended:
@@ -164,7 +123,7 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
             with ray_running(sweep.resources, sweep.address, sweep.directory / RAY_LOG) as scratch:
                 # Ray has put a handler of its own in place.
                 interrupt.install()
-                _run_trials(sweep, journal, note, displays, interrupt, scratch)
+                _run_trials(sweep, journal, displays, interrupt, scratch)
             if interrupt.failure:
                 outcome, reason = BROKEN, interrupt.failure
             elif interrupt.reason:
@@ -177,58 +136,24 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
             outcome, reason = BROKEN, f"{type(error).__name__}: {error}".splitlines()[0]
             with (sweep.directory / RAY_LOG).open("a") as log:
                 log.write(traceback.format_exc())
-    note(Event.SWEEP_ENDED, outcome=outcome, reason=reason)
+    journal.append(Event.SWEEP_ENDED, outcome=outcome, reason=reason)
     return outcome
 
 
-def diagnose(error: str) -> tuple[State, str]:
-    """The state and the one-line reason of a trial that Ray reports as failed.
-
-    Args:
-        error: Ray's text: a traceback of the worker, or an account of the actor's death.
-    """
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith("Failure # ")]
-    if not lines:
-        return State.FAILED, "unknown"
-    if "OutOfMemoryError" in error:
-        return State.OOM, next(line for line in lines if "OutOfMemoryError" in line)
-    # A traceback of the worker ends with what happened, an account of its death begins with it.
-    return State.FAILED, lines[-1] if any(RAISED in line for line in lines) else lines[0]
-
-
 def _run_trials(
-    sweep: SweepPlan,
-    journal: Journal,
-    note: Callable[..., None],
-    displays: Displays,
-    interrupt: Interrupt,
-    scratch: Path,
+    sweep: SweepPlan, journal: Journal, displays: Displays, interrupt: Interrupt, scratch: Path
 ) -> None:
-    search = StudySearch(
-        sweep.space,
-        create_study(sweep.name, sweep.config.sweep),
-        sweep.config.sweep,
-        sweep.trials,
-        sweep.config.training.ceiling,
-        note,
-        journal.history,
-    )
+    config = sweep.config
+    search = JournaledSearch(sweep.space, journal, config.sweep, sweep.trials, config.training.ceiling)
     try:
-        _tune(sweep, search, journal.history, note, displays, interrupt, scratch)
+        _tune(sweep, search, Turns(search, displays), interrupt, scratch)
     finally:
         interrupt.disarm()
         search.close(interrupt.reason or "the sweep ended")
 
 
 def _tune(
-    sweep: SweepPlan,
-    search: StudySearch,
-    history: History,
-    note: Callable[..., None],
-    displays: Displays,
-    interrupt: Interrupt,
-    scratch: Path,
+    sweep: SweepPlan, search: JournaledSearch, turns: Turns, interrupt: Interrupt, scratch: Path
 ) -> None:
     worker = tune.with_parameters(
         TrialWorker,
@@ -237,16 +162,11 @@ def _tune(
         directory=str(sweep.directory.resolve()),
         threads=sweep.resources.cpus,
     )
-    config = sweep.config
-    recorder = Recorder(note, search, displays)
-    scheduler = GuardedASHA(
-        config.training.epochs, config.sweep.grace, config.sweep.reduction, recorder.decided, history
-    )
     tune.run(
         worker,
         name="engine",
         search_alg=search,
-        scheduler=scheduler,
+        scheduler=GuardedASHA(search, sweep.config.training.epochs),
         # The searcher ends it: a trial that is lost is one more of Ray's.
         num_samples=-1,
         # Without it a searcher keeps one trial pending, and a cluster grows one node at a time.
@@ -255,7 +175,7 @@ def _tune(
         reuse_actors=True,
         raise_on_failed_trial=False,
         stop=interrupt,
-        callbacks=[recorder],
+        callbacks=[turns],
         storage_path=str(scratch),
         trial_name_creator=lambda trial: trial.config["trial"],
         trial_dirname_creator=lambda trial: f"{trial.config['trial']}-{trial.trial_id}",
@@ -273,7 +193,7 @@ def for_workers(config: Config) -> Config:
     return config.with_values(values)
 
 
-def _note_start(sweep: SweepPlan, history: History, note: Callable[..., None]) -> None:
+def _note_start(sweep: SweepPlan, journal: Journal) -> None:
     config = sweep.config
     now = {
         "directory": str(sweep.directory),
@@ -284,10 +204,10 @@ def _note_start(sweep: SweepPlan, history: History, note: Callable[..., None]) -
         "resources": asdict(sweep.resources),
         "versions": {**versions(), "ray": ray.__version__, "optuna": optuna.__version__},
     }
-    if history.started:
-        note(Event.SWEEP_RESUMED, **now)
+    if journal.history.started:
+        journal.append(Event.SWEEP_RESUMED, **now)
         return
-    note(
+    journal.append(
         Event.SWEEP_STARTED,
         name=sweep.name,
         epochs=config.training.epochs,

@@ -15,8 +15,8 @@ from ristune.config import compose
 from ristune.sweep import results
 from ristune.sweep.__main__ import main
 from ristune.sweep.history import State
-from ristune.sweep.sampler import create_study, recall
-from ristune.sweep.space import Choices, Range
+from ristune.sweep.proposing import Proposer
+from ristune.sweep.space import Choices, Parameter, Range, Space
 from ristune.trial import prepare
 from tests.integration.sweeps import (
     Sweep,
@@ -26,6 +26,7 @@ from tests.integration.sweeps import (
     soon_gone,
     start,
 )
+from tests.sweep.bench import Everything
 
 pytestmark = pytest.mark.ray
 
@@ -103,9 +104,11 @@ def test_the_stopped_trials_say_which_cutoff_stopped_them(mixed: Sweep) -> None:
 
 def test_optuna_was_told_each_trial_once_with_its_state(mixed: Sweep) -> None:
     # Optuna's study is in memory; this is what a driver that goes on makes of the journal.
-    study = create_study("mixed", compose().sweep)
-    space = {path: Choices((True, False)) for path in ("task.explode", "task.fail")}
-    recall(study, {"optimizer.lr": Range(1e-4, 1e-1, log=True), **space}, mixed.history.trials.values(), 1e6)
+    switches = {path: Parameter(Choices((True, False))) for path in ("task.explode", "task.fail")}
+    space = Space({"optimizer.lr": Parameter(Range(1e-4, 1e-1, log=True)), **switches})
+    proposer = Proposer(space, compose().sweep)
+    proposer.recall(mixed.history)
+    study = Everything(proposer.study)
     told = Counter(event["trial"] for event in mixed.events if event["event"] == "told")
     assert set(told.values()) == {1}
     assert len(told) == len(study.trials) == 14

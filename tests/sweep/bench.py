@@ -1,31 +1,47 @@
 """A searcher on a study in memory, for the tests of what it is told."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from ristune.config import Config
 from ristune.sweep.journal import FILE, Journal
-from ristune.sweep.sampler import create_study
-from ristune.sweep.search import StudySearch
-from ristune.sweep.space import Choices, Range, Space
+from ristune.sweep.search import JournaledSearch
+from ristune.sweep.space import Choices, Parameter, Range, Space
 
-SPACE: Space = {"optimizer.lr": Range(1e-4, 1e-1, log=True), "task.width": Choices((4, 16))}
+SPACE = Space(
+    {"optimizer.lr": Parameter(Range(1e-4, 1e-1, log=True)), "task.width": Parameter(Choices((4, 16)))}
+)
 CEILING = 1e6
+
+
+class Everything:
+    """All trials of a study: its own list shows what its sampler sees."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._storage = study._storage
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        found: list[FrozenTrial] = []
+        with suppress(KeyError):
+            while True:
+                found.append(self._storage.get_trial(len(found)))
+        return found
 
 
 class Bench:
     """A searcher on a study in memory, and its journal."""
 
     def __init__(self, config: Config, folder: Path, limit: int = 10, space: Space = SPACE) -> None:
-        self.study = create_study("bench", config.sweep)
         self.config = config
         self.journal = Journal(folder / FILE)
-        self.search = StudySearch(
-            space, self.study, config.sweep, limit, CEILING, self.journal.append, self.journal.history
-        )
+        self.search = JournaledSearch(space, self.journal, config.sweep, limit, CEILING)
+        self.study = Everything(self.search.study)
 
     def ask(self, *names: str) -> list[Any]:
         return [self.search.suggest(name) for name in names]
@@ -43,11 +59,18 @@ def record(
     objective: float, epoch: int = 1, status: str = "running", best_epoch: int | None = None
 ) -> dict[str, Any]:
     best = epoch if best_epoch is None else best_epoch
-    return {"epoch": epoch, "objective": objective, "best_epoch": best, "status": status, "reason": ""}
+    row = {"epoch": epoch, "objective": objective, "best_epoch": best, "status": status, "reason": ""}
+    return {**row, "record": row, "warnings": []}
 
 
 MakeBench = Callable[..., Bench]
 
 
 def failed(reason: str, certain: bool = False) -> dict[str, Any]:
-    return {**record(CEILING, 0, "failed", 0), "reason": reason, "certain": certain}
+    return {**record(CEILING, 0, "failed", 0), "record": None, "reason": reason, "certain": certain}
+
+
+# What Ray says of an actor that raised, that was killed, and whose machine is gone.
+RAISED = "ray::TrialWorker.train() (pid=1)\n{}"
+KILLED = "The actor died unexpectedly before finishing this task."
+NODE_LOST = "The actor died because its node has died."

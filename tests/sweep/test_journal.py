@@ -64,9 +64,9 @@ def test_a_damaged_line_in_the_middle_is_refused_by_its_number(tmp_path: Path, l
 
 def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "e.jsonl")
-    row = journal.append(Event.WARNED, trial=None, text="", record={"a": math.nan, "b": [math.inf, 1.5]})
+    journal.append(Event.WARNED, trial=None, text="", record={"a": math.nan, "b": [math.inf, 1.5]})
     journal.close()
-    assert row["record"] == {"a": None, "b": [None, 1.5]}
+    assert read(tmp_path / "e.jsonl")[0]["record"] == {"a": None, "b": [None, 1.5]}
     assert "NaN" not in (tmp_path / "e.jsonl").read_text()
 
 

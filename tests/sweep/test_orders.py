@@ -1,7 +1,7 @@
 """Searcher, scheduler and journal through random orders of events: lost workers, killed drivers, echoes."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +15,12 @@ from ristune.config import Config
 from ristune.sweep import search as search_module
 from ristune.sweep.history import State
 from ristune.sweep.journal import FILE, Event, Journal, read
-from ristune.sweep.progress import Displays
-from ristune.sweep.sampler import create_study
 from ristune.sweep.scheduler import GuardedASHA
-from ristune.sweep.search import StudySearch
-from ristune.sweep.space import Range, Space
-from ristune.sweep.tuner import Recorder
+from ristune.sweep.search import JournaledSearch
+from ristune.sweep.space import Parameter, Range, Space
+from tests.sweep.bench import Everything
 
-SPACE: Space = {"optimizer.lr": Range(1e-4, 1e-1, log=True)}
+SPACE = Space({"optimizer.lr": Parameter(Range(1e-4, 1e-1, log=True))})
 CEILING, EPOCHS, LIMIT, AT_ONCE = 1e6, 9, 5, 3
 ORDERS = 1000
 
@@ -50,21 +48,17 @@ class Driver:
         self.checkpoints = checkpoints
         self.journal = Journal(folder / FILE)
         self.left = rng.choice([10**9, rng.randint(1, 40)])
-        self.study = create_study("orders", config.sweep)
-        history = self.journal.history
-        if not history.started:
-            self.note(Event.SWEEP_STARTED, requested=LIMIT)
-        else:
-            self.note(Event.SWEEP_RESUMED, requested=LIMIT)
-        self.search = StudySearch(SPACE, self.study, config.sweep, LIMIT, CEILING, self.note, history)
-        self.recorder = Recorder(self.note, self.search, Displays([]))
-        self.asha = GuardedASHA(EPOCHS, 1, 3, self.recorder.decided, history)
+        self.journal.subscribe(self.noted)
+        begun = self.journal.history.started
+        self.journal.append(Event.SWEEP_RESUMED if begun else Event.SWEEP_STARTED, requested=LIMIT)
+        self.search = JournaledSearch(SPACE, self.journal, config.sweep, LIMIT, CEILING)
+        self.study = Everything(self.search.study)
+        self.asha = GuardedASHA(self.search, EPOCHS)
         self.live: dict[str, Any] = {}
         self.gone: list[Any] = []
         self.finished = False
 
-    def note(self, event: Event, **fields: Any) -> None:
-        self.journal.append(event, **fields)
+    def noted(self, event: Mapping[str, Any]) -> None:
         self.left -= 1
         if self.left == 0:
             raise Killed
@@ -88,7 +82,7 @@ class Driver:
             trial.epoch = self.checkpoints.get(request["trial"], 0)
             assert request["trial"] not in [other.config["trial"] for other in self.live.values()]
             self.live[name] = trial
-            self.recorder.on_trial_start(0, [], trial)
+            self.search.started(name)
 
     def report(self) -> None:
         trial = self.rng.choice(list(self.live.values()))
@@ -100,13 +94,11 @@ class Driver:
         stops = done or self.asha.on_trial_result(None, trial, result) == TrialScheduler.STOP
         if not stops:
             self.search.on_trial_result(trial.trial_id, result)
-        self.recorder.on_trial_result(0, [], trial, result)
         if self.rng.random() < 0.7:
             self.checkpoints[name] = trial.epoch - 1
         if stops:
             self.asha.on_trial_complete(None, trial, result)
             self.search.on_trial_complete(trial.trial_id, result)
-            self.recorder.on_trial_complete(0, [], trial)
             self.gone.append(self.live.pop(trial.trial_id))
 
     def lose(self) -> None:
@@ -115,7 +107,6 @@ class Driver:
         trial = self.live.pop(self.rng.choice(list(self.live)))
         self.asha.on_trial_error(None, trial)
         self.search.on_trial_complete(trial.trial_id, error=True)
-        self.recorder.on_trial_error(0, [], trial)
         self.gone.append(trial)
 
     def echo(self) -> None:

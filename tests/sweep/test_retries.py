@@ -3,8 +3,7 @@ from collections.abc import Callable
 from optuna.trial import TrialState
 
 from ristune.config import Config
-from ristune.sweep.history import State
-from tests.sweep.bench import Bench, MakeBench, failed, record
+from tests.sweep.bench import KILLED, NODE_LOST, RAISED, Bench, MakeBench, failed, record
 
 
 def test_a_refused_value_is_told_fail_at_once(bench: Bench) -> None:
@@ -25,8 +24,8 @@ def test_the_same_exception_twice_is_told_fail(bench: Bench, no_backoff: None) -
 
 def test_a_lost_trial_runs_again_with_its_values_before_any_new_one(bench: Bench, no_backoff: None) -> None:
     first, _ = bench.ask("r1", "r2")
+    bench.search.on_trial_error("r1", KILLED)
     bench.search.on_trial_complete("r1", error=True)
-    bench.search.lost("0000", State.FAILED, "killed", raised=False, blameless=False)
     # What Ray says of the first one any more is of no trial.
     bench.search.on_trial_complete("r1", record(0.1, 9, "complete"))
     again, new = bench.ask("r3", "r4")
@@ -42,7 +41,7 @@ def test_a_trial_that_is_lost_too_often_is_told_fail(
     bench = make_bench(toy("sweep.max_retries=1"))
     for name in ("r1", "r2"):
         assert bench.ask(name)[0]["trial"] == "0000"
-        bench.search.lost("0000", State.FAILED, "killed", raised=False, blameless=False)
+        bench.search.on_trial_error(name, KILLED)
     assert bench.told == [("0000", "failed")]
 
 
@@ -52,16 +51,16 @@ def test_a_lost_machine_counts_against_no_trial(
     bench = make_bench(toy("sweep.max_retries=0"))
     for name in ("r1", "r2", "r3"):
         assert bench.ask(name)[0]["trial"] == "0000"
-        bench.search.lost("0000", State.FAILED, "its node has died", raised=False, blameless=True)
+        bench.search.on_trial_error(name, NODE_LOST)
     assert bench.told == [("0000", "waiting")]
 
 
 def test_an_exception_that_cost_the_actor_is_met_as_one_that_did_not(bench: Bench, no_backoff: None) -> None:
     for name, reason in (("r1", "RuntimeError: x"), ("r2", "RuntimeError: x")):
         assert bench.ask(name)[0]["trial"] == "0000"
-        bench.search.lost("0000", State.FAILED, reason, raised=True, blameless=False)
+        bench.search.on_trial_error(name, RAISED.format(reason))
     assert bench.ask("r3")[0]["trial"] == "0001"
-    bench.search.lost("0001", State.FAILED, "ristune.errors.InputError: x", raised=True, blameless=False)
+    bench.search.on_trial_error("r3", RAISED.format("ristune.errors.InputError: x"))
     assert bench.told == [("0000", "failed"), ("0001", "failed")]
 
 
@@ -73,6 +72,6 @@ def test_a_trial_that_failed_waits_before_it_runs_again(bench: Bench) -> None:
 
 def test_a_killed_actor_out_of_memory_is_infeasible_and_does_not_run_again(bench: Bench) -> None:
     bench.ask("r1")
-    bench.search.lost("0000", State.OOM, "OutOfMemoryError", raised=True, blameless=False)
+    bench.search.on_trial_error("r1", RAISED.format("torch.OutOfMemoryError: CUDA"))
     assert bench.told == [("0000", "oom")]
     assert bench.study.trials[0].constraints == {"finite": 1.0}

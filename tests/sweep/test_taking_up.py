@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -25,7 +25,6 @@ def test_a_journal_that_is_taken_up_gives_the_same_study_and_the_same_trials(
             end = (
                 record(CEILING, 1, "diverged", 0) if diverged else record(asked[-1]["values"]["optimizer.lr"])
             )
-            bench.journal.append(Event.REPORTED, trial=asked[-1]["trial"], record=end)
             bench.search.on_trial_complete(name, {**end, "status": "diverged" if diverged else "complete"})
         return asked
 
@@ -67,10 +66,10 @@ def test_a_trial_that_was_running_is_handed_out_first(bench: Bench) -> None:
 def test_a_best_from_before_the_interruption_counts(bench: Bench) -> None:
     bench.ask("r1")
     next_one = taken_up(
-        bench, (Event.REPORTED, {"trial": "0000", "record": record(0.1)}), (Event.PAUSED, PAUSED)
+        bench, (Event.REPORTED, {"trial": "0000", "record": record(0.1)["record"]}), (Event.PAUSED, PAUSED)
     )
     next_one.ask("s1")
-    next_one.search.on_trial_complete("s1", record(0.7, 9, "complete", best_epoch=1))
+    next_one.search.on_trial_complete("s1", record(0.1, 9, "complete", best_epoch=1))
     assert next_one.study.trials[0].value == 0.1
     next_one.journal.close()
 
@@ -78,7 +77,9 @@ def test_a_best_from_before_the_interruption_counts(bench: Bench) -> None:
 @pytest.mark.parametrize(("status", "feasible"), [("complete", 0.0), ("diverged", 0.0)])
 def test_a_trial_that_ended_but_was_not_told_is_told_now(bench: Bench, status: str, feasible: float) -> None:
     bench.ask("r1")
-    next_one = taken_up(bench, (Event.REPORTED, {"trial": "0000", "record": record(0.4, 9, status)}))
+    next_one = taken_up(
+        bench, (Event.REPORTED, {"trial": "0000", "record": record(0.4, 9, status)["record"]})
+    )
     assert next_one.told == [("0000", status)]
     assert (next_one.study.trials[0].value, next_one.study.trials[0].constraints) == (
         0.4,
@@ -90,7 +91,7 @@ def test_a_trial_that_ended_but_was_not_told_is_told_now(bench: Bench, status: s
 
 def test_a_trial_that_was_to_be_stopped_is_told_so(bench: Bench) -> None:
     bench.ask("r1")
-    reported = (Event.REPORTED, {"trial": "0000", "record": record(0.4)})
+    reported = (Event.REPORTED, {"trial": "0000", "record": record(0.4)["record"]})
     decision = {"trial": "0000", "epoch": 1, "rung": 1, "objective": 0.4, "cutoff": 0.1, "decision": "stop"}
     next_one = taken_up(bench, reported, (Event.DECIDED, decision))
     assert next_one.told == [("0000", "stopped")]
@@ -109,16 +110,13 @@ def test_failures_before_the_interruption_count(bench: Bench) -> None:
 
 
 def test_an_interrupt_while_a_trial_is_asked_leaves_a_journal_that_can_be_read(bench: Bench) -> None:
-    note = bench.search._note
+    def interrupted(event: Mapping[str, Any]) -> None:
+        if event["event"] == Event.ASKED:
+            raise KeyboardInterrupt
 
-    def interrupted(event: Event, **fields: Any) -> None:
-        note(event, **fields)
-        raise KeyboardInterrupt
-
-    bench.search._note = interrupted
+    bench.journal.subscribe(interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.ask("r1")
-    bench.search._note = note
     bench.search.close("SIGINT")
     next_one = taken_up(bench)
     assert next_one.ask("s1")[0]["trial"] == "0000"
