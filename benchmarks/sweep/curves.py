@@ -28,7 +28,9 @@ import torch
 from ristune import cli
 from ristune.config import Config, compose
 from ristune.simulate import ensure_dataset
-from ristune.sweep.space import Scalar, parse_space, suggest
+from ristune.sweep.distribution import Scalar
+from ristune.sweep.space import suggest
+from ristune.sweep.space_parsing import parse_space
 from ristune.trial import prepare
 
 DEFAULTS = [

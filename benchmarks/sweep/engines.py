@@ -1,8 +1,8 @@
 """What proposes and stops in a comparison: our classes and Ray's own, called as Ray's loop calls them.
 
 Nothing of Ray runs. A *method* is named by `stock`, Ray's OptunaSearch and ASHAScheduler as they come, or
-by `SAMPLER[+asha][,PATH=VALUE...]`, such as `tpe+asha` or `tpe+asha,sweep.grace=2`: our searcher with a
-sampler, with our scheduler or without any, and with values of the configuration.
+by `SAMPLER[+SCHEDULER][,PATH=VALUE...]`, such as `tpe+asha` or `tpe+asha,sweep.grace=2`: our searcher with
+a sampler, with our scheduler or without any, and with values of the configuration.
 """
 
 import math
@@ -17,15 +17,15 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from ristune.config import Config
+from ristune.sweep.distribution import Scalar, as_optuna
 from ristune.sweep.journal import FILE, Journal
-from ristune.sweep.sampler import create_study
 from ristune.sweep.scheduler import GuardedASHA
-from ristune.sweep.search import StudySearch
-from ristune.sweep.space import Scalar, distributions, parse_space
-from ristune.sweep_config import SAMPLERS
+from ristune.sweep.search import JournaledSearch
+from ristune.sweep.space_parsing import parse_space
+from ristune.sweep_config import SAMPLERS, SCHEDULERS
 from ristune.training.record import Record, Status
 
-STOCK, ASHA = "stock", "asha"
+STOCK, NONE = "stock", "none"
 # More than any search gets through.
 TRIALS = 100_000
 
@@ -53,13 +53,11 @@ class Method:
     Attributes:
         name: as given.
         stock: whether by Ray's own classes.
-        asha: whether our scheduler stops.
         overrides: of the configuration.
     """
 
     name: str
     stock: bool
-    asha: bool
     overrides: tuple[str, ...]
 
 
@@ -70,14 +68,14 @@ def parse_method(name: str) -> Method:
         ValueError: if there is none of the name.
     """
     first, *overrides = name.split(",")
-    sampler, plus, scheduler = first.partition("+")
+    sampler, _, scheduler = first.partition("+")
     if first == STOCK:
-        return Method(name, True, False, tuple(overrides))
-    if sampler not in SAMPLERS or (plus and scheduler != ASHA):
-        raise ValueError(
-            f"{name!r} is neither {STOCK} nor SAMPLER[+{ASHA}], SAMPLER of {', '.join(SAMPLERS)}"
-        )
-    return Method(name, False, bool(plus), (f"sweep.sampler={sampler}", *overrides))
+        return Method(name, True, tuple(overrides))
+    scheduler = scheduler or NONE
+    if sampler not in SAMPLERS or scheduler not in SCHEDULERS:
+        known = f"SAMPLER of {', '.join(SAMPLERS)}, SCHEDULER of {', '.join(SCHEDULERS)}"
+        raise ValueError(f"{name!r} is neither {STOCK} nor SAMPLER[+SCHEDULER], {known}")
+    return Method(name, False, (f"sweep.sampler={sampler}", f"sweep.scheduler={scheduler}", *overrides))
 
 
 def make_engine(method: Method, config: Config, folder: Path) -> Engine:
@@ -88,34 +86,21 @@ def make_engine(method: Method, config: Config, folder: Path) -> Engine:
         config: with the space, and the seed of the search.
         folder: for a journal; new.
     """
-    return Stock(config) if method.stock else Ours(method, config, folder)
+    return Stock(config) if method.stock else Ours(config, folder)
 
 
-def ours(config: Config, asha: bool, journal: Journal) -> tuple[StudySearch, GuardedASHA | None]:
+def ours(config: Config, journal: Journal) -> tuple[JournaledSearch, GuardedASHA]:
     """Our searcher and scheduler on an empty journal: the one place that knows their constructors."""
-    study = create_study("comparison", config.sweep)
-    search = StudySearch(
-        parse_space(config),
-        study,
-        config.sweep,
-        TRIALS,
-        config.training.ceiling,
-        journal.append,
-        journal.history,
-    )
-    if not asha:
-        return search, None
-    epochs, sweep = config.training.epochs, config.sweep
-    scheduler = GuardedASHA(epochs, sweep.grace, sweep.reduction, lambda decision: None, journal.history)
-    return search, scheduler
+    search = JournaledSearch(parse_space(config), journal, config.sweep, TRIALS, config.training.ceiling)
+    return search, GuardedASHA(search, config.training.epochs)
 
 
 class Ours:
-    """Our searcher, with our scheduler or without."""
+    """Our searcher and scheduler."""
 
-    def __init__(self, method: Method, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path) -> None:
         self._journal = Journal(folder / FILE)
-        self._search, self._scheduler = ours(config, method.asha, self._journal)
+        self._search, self._scheduler = ours(config, self._journal)
         self._trials: dict[str, Any] = {}
 
     def ask(self, name: str) -> dict[str, Scalar]:
@@ -123,8 +108,7 @@ class Ours:
         if not isinstance(request, dict):
             raise RuntimeError(f"the searcher proposed {request!r} in the place of a trial")
         self._trials[name] = SimpleNamespace(trial_id=name, config=request)
-        if self._scheduler is not None:
-            self._scheduler.on_trial_add(None, self._trials[name])
+        self._scheduler.on_trial_add(None, self._trials[name])
         values: dict[str, Scalar] = dict(request["values"])
         return values
 
@@ -141,13 +125,10 @@ class Ours:
         }
         # Ray shows a scheduler no report that ends its trial; then it tells both that it has ended.
         ends = record.status is not Status.RUNNING
-        if not ends and self._scheduler is not None:
-            ends = self._scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP
-        if not ends:
+        if not ends and self._scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE:
             self._search.on_trial_result(name, result)
             return False
-        if self._scheduler is not None:
-            self._scheduler.on_trial_complete(None, trial, result)
+        self._scheduler.on_trial_complete(None, trial, result)
         self._search.on_trial_complete(name, result)
         return True
 
@@ -161,7 +142,8 @@ class Stock:
     def __init__(self, config: Config) -> None:
         # ASHA draws a trial's bracket from the global generator, also where there is but one.
         np.random.seed(config.sweep.seed)
-        space = distributions(parse_space(config))
+        parameters = parse_space(config).parameters
+        space = {path: as_optuna(parameter.distribution) for path, parameter in parameters.items()}
         self._search = OptunaSearch(space, metric="loss", mode="min", seed=config.sweep.seed)
         self._scheduler = ASHAScheduler(metric="loss", mode="min", max_t=config.training.epochs)
         self._trials: dict[str, Any] = {}

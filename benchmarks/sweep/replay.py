@@ -1,21 +1,21 @@
 """One replay of a stopping rule on recorded curves: virtual workers on a simulated clock.
 
-The scheduler is the real one, called as Ray's loop calls it. An epoch takes the seconds that it took when
-it was recorded. The worker whose epoch ends first is heard first.
+The rules and the guard are those of a sweep, called as its scheduler calls them. An epoch takes the seconds
+that it took when it was recorded. The worker whose epoch ends first is heard first.
 """
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ray.tune.schedulers import TrialScheduler
-
+from ristune.sweep.guard import CONTINUE, Guard
 from ristune.sweep.history import History
-from ristune.sweep.scheduler import GuardedASHA
+from ristune.sweep.rules import levels, make_rule
+from ristune.sweep_config import SweepConfig
 
-NONE, ASHA = "none", "asha"
+# Numbers that belong to a rule's name.
+PARTS = {"none": 0, "median": 1, "asha": 2, "hyperband": 2}
 
 
 @dataclass(frozen=True)
@@ -64,34 +64,38 @@ def curve_of(line: dict[str, Any], ceiling: float) -> Curve:
     return Curve(tuple(best), sound, tuple(line["seconds"]), line["status"])
 
 
-def make_rule(name: str, epochs: int) -> Any:
-    """The scheduler of a rule, None if nothing is stopped: the one place that knows their constructors.
+def make_guard(name: str, settings: SweepConfig, epochs: int, seed: int) -> Guard:
+    """What decides by a rule, with nothing decided yet: the one place that knows the constructors.
 
     Args:
-        name: `none` or `asha-GRACE-REDUCTION`.
+        name: `none`, `median-GRACE`, `asha-GRACE-REDUCTION` or `hyperband-GRACE-REDUCTION`.
+        settings: what a sweep has beside.
         epochs: of a whole training.
+        seed: of hyperband's brackets.
 
     Raises:
-        ValueError: if there is none of the name.
+        ValueError: if there is no rule of the name.
     """
-    kind, *numbers = name.split("-")
-    if kind == NONE and not numbers:
-        return None
-    if kind == ASHA and len(numbers) == 2:
-        grace, reduction = (int(number) for number in numbers)
-        return GuardedASHA(epochs, grace, reduction, lambda decision: None, History())
-    raise ValueError(f"{name!r} is neither {NONE} nor {ASHA}-GRACE-REDUCTION")
+    scheduler, *numbers = name.split("-")
+    if len(numbers) != PARTS.get(scheduler, -1) or not all(number.isdecimal() for number in numbers):
+        raise ValueError(
+            f"{name!r} is none of none, median-GRACE, and asha or hyperband with -GRACE-REDUCTION"
+        )
+    own = dict(zip(("grace", "reduction"), map(int, numbers), strict=False))
+    settings = replace(settings, scheduler=scheduler, seed=seed, **own)
+    rule = make_rule(settings, levels(settings.grace, settings.reduction, epochs))
+    return Guard(rule, lambda decision: None, History())
 
 
 def replay(
-    curves: Sequence[Curve], order: Iterator[int], rule: Any, workers: int, limit: float = float("inf")
+    curves: Sequence[Curve], order: Iterator[int], guard: Guard, workers: int, limit: float = float("inf")
 ) -> Outcome:
     """Run curves until there are no more, or the time is up; an epoch that ends later is not heard.
 
     Args:
         curves: recorded.
         order: numbers of those that are begun, in turn; one may come again.
-        rule: a new scheduler, or None.
+        guard: a new one.
         workers: at once.
         limit: seconds of training, all workers together.
     """
@@ -99,9 +103,7 @@ def replay(
     best, spent = float("inf"), 0.0
     whole: set[int] = set()
     # A worker's time, the worker, its trial and that one's curve, and epochs done.
-    due: list[tuple[float, int, SimpleNamespace | None, int, int]] = [
-        (0.0, w, None, 0, 0) for w in range(workers)
-    ]
+    due: list[tuple[float, int, str | None, int, int]] = [(0.0, w, None, 0, 0) for w in range(workers)]
     while due:
         clock, worker, trial, number, done = heapq.heappop(due)
         if clock > limit / workers:
@@ -114,36 +116,28 @@ def replay(
             ends = done == len(curve.best)
             if ends:
                 whole.add(number)
-            if _stops(rule, trial, curve, done, ends):
+            if _stops(guard, trial, curve, done, ends):
                 trial = None
         if trial is None:
             following = next(order, None)
             if following is None:
                 continue
             number, done = following, 0
-            trial = SimpleNamespace(trial_id=f"trial-{trials}", config={"trial": f"{trials:04d}"})
+            trial = f"{trials:04d}"
             trials += 1
-            if rule is not None:
-                rule.on_trial_add(None, trial)
         heapq.heappush(due, (clock + curves[number].seconds[done], worker, trial, number, done + 1))
     return Outcome(epochs, spent, trials, frozenset(whole), best)
 
 
-def _stops(rule: Any, trial: SimpleNamespace, curve: Curve, epoch: int, ends: bool) -> bool:
+def _stops(guard: Guard, trial: str, curve: Curve, epoch: int, ends: bool) -> bool:
     """Whether a trial has ended or is stopped; as in Ray, no rule is asked about a report that ends one."""
-    if rule is None:
-        return ends
-    result = {
+    report = {
         "epoch": epoch,
         "objective": curve.best[epoch - 1],
         "best_epoch": min(epoch, curve.sound),
         "status": curve.status if ends else "running",
     }
-    if not ends:
-        decision = rule.on_trial_result(None, trial, result)
-        if decision == TrialScheduler.CONTINUE:
-            return False
-        if decision != TrialScheduler.STOP:
-            raise RuntimeError(f"{type(rule).__name__} says {decision}, which a replay does not know")
-    rule.on_trial_complete(None, trial, result)
+    if not ends and guard.decide(trial, report) == CONTINUE:
+        return False
+    guard.end(trial, report)
     return True

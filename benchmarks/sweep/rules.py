@@ -10,9 +10,9 @@ configurations are drawn from the pool again and again until the training time o
 spent; what a rule saves goes into more of them. The objective of a winner is the best that it reported,
 also if it was stopped.
 
-A rule is `none` or `asha-GRACE-REDUCTION`. All rules see the same orders. Intervals (95 %) are of a
-bootstrap over the configurations, each resample with a twentieth of the orders: what another draw of as
-many could have shown.
+A rule is `none`, `median-GRACE`, `asha-GRACE-REDUCTION` or `hyperband-GRACE-REDUCTION`. All rules see the
+same orders. Intervals (95 %) are of a bootstrap over the configurations, each resample with a twentieth of
+the orders: what another draw of as many could have shown.
 """
 
 import argparse
@@ -22,18 +22,23 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.sweep.replay import Curve, curve_of, make_rule, replay
+from benchmarks.sweep.replay import Curve, curve_of, make_guard, replay
 from ristune import cli
 from ristune.config import compose
+from ristune.sweep_config import SweepConfig
 
 DEFAULT = "asha-1-3"
-RULES = ["none", *(f"asha-{grace}-{reduction}" for grace in (1, 2, 3) for reduction in (2, 3, 4))]
+RULES = [
+    *("none", "median-1", "median-3", "hyperband-1-3"),
+    *(f"asha-{grace}-{reduction}" for grace in (1, 2, 3) for reduction in (2, 3, 4)),
+]
 COLUMNS = ("epochs", "time", "best kept", "regret", "begun", "regret at equal time")
 # Orders of a resample are fewer: their noise is small beside that of the draw.
 FEWER = 20
@@ -45,23 +50,31 @@ def forever(count: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.integers(count, size=256).tolist()
 
 
-def measure(
-    curves: Sequence[Curve],
-    epochs: int,
-    rules: Sequence[str],
-    workers: int,
-    share: float,
-    orders: int,
-    seed: int,
-) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Setting:
+    """What all replays share.
+
+    Attributes:
+        rules: by name.
+        epochs: of a whole training.
+        workers: at once.
+        share: of the pool's seconds, for equal time.
+        sweep: what a sweep has beside its rule.
+    """
+
+    rules: tuple[str, ...]
+    epochs: int
+    workers: int
+    share: float
+    sweep: SweepConfig
+
+
+def measure(curves: Sequence[Curve], setting: Setting, orders: int, seed: int) -> NDArray[np.float64]:
     """The mean of each of the columns over random orders.
 
     Args:
         curves: the pool.
-        epochs: of a whole training.
-        rules: by name.
-        workers: at once.
-        share: of the pool's seconds, for equal time.
+        setting: of all replays.
         orders: how many.
         seed: of the orders.
 
@@ -69,23 +82,34 @@ def measure(
         [rules, columns].
     """
     finals = np.array([curve.best[-1] for curve in curves])
-    truth, lowest = int(finals.argmin()), float(finals.min())
+    lowest = float(finals.min())
+    # A resample may have the best one twice.
+    truth = set(np.flatnonzero(finals == lowest).tolist())
     all_epochs = sum(len(curve.best) for curve in curves)
     all_seconds = sum(sum(curve.seconds) for curve in curves)
-    sums = np.zeros((len(rules), len(COLUMNS)))
+    sums = np.zeros((len(setting.rules), len(COLUMNS)))
     for order in range(orders):
-        for row, name in enumerate(rules):
+        for row, name in enumerate(setting.rules):
             # Anew for each rule: all see the same order.
             rng = np.random.default_rng([seed, order])
             pool = iter(rng.permutation(len(curves)).tolist())
-            once = replay(curves, pool, make_rule(name, epochs), workers)
-            again = replay(
-                curves, forever(len(curves), rng), make_rule(name, epochs), workers, share * all_seconds
+            once, again = (
+                replay(
+                    curves,
+                    numbers,
+                    make_guard(name, setting.sweep, setting.epochs, seed * orders + order),
+                    setting.workers,
+                    limit,
+                )
+                for numbers, limit in (
+                    (pool, float("inf")),
+                    (forever(len(curves), rng), setting.share * all_seconds),
+                )
             )
             sums[row] += (
                 once.epochs / all_epochs,
                 once.seconds / all_seconds,
-                truth in once.whole,
+                not truth.isdisjoint(once.whole),
                 once.best - lowest,
                 again.trials,
                 again.best - lowest,
@@ -94,18 +118,10 @@ def measure(
     return means
 
 
-def resampled(
-    curves: Sequence[Curve],
-    epochs: int,
-    rules: Sequence[str],
-    workers: int,
-    share: float,
-    orders: int,
-    seed: int,
-) -> NDArray[np.float64]:
+def resampled(curves: Sequence[Curve], setting: Setting, orders: int, seed: int) -> NDArray[np.float64]:
     """`measure` on as many curves drawn from these, one possibly more than once."""
     chosen = np.random.default_rng([seed, 1, 1]).integers(len(curves), size=len(curves))
-    return measure([curves[number] for number in chosen], epochs, rules, workers, share, orders, seed)
+    return measure([curves[number] for number in chosen], setting, orders, seed)
 
 
 def describe(curves: Sequence[Curve]) -> str:
@@ -169,12 +185,15 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--processes", type=cli.at_least_one, default=os.cpu_count(), metavar="P")
     arguments = parser.parse_args(argv)
     rules = list(dict.fromkeys([*arguments.rules, arguments.against]))
-    ceiling = compose([]).training.ceiling
-    curves = [curve_of(json.loads(line), ceiling) for line in arguments.file.read_text().splitlines()]
+    config = compose([])
+    curves = [
+        curve_of(json.loads(line), config.training.ceiling)
+        for line in arguments.file.read_text().splitlines()
+    ]
     epochs = max(len(curve.best) for curve in curves)
     try:
         for name in rules:
-            make_rule(name, epochs)
+            make_guard(name, config.sweep, epochs, 0)
     except ValueError as error:
         parser.error(str(error))
     print(describe(curves), flush=True)
@@ -183,7 +202,7 @@ def _main(argv: Sequence[str]) -> int:
         f"{arguments.orders} orders\n",
         flush=True,
     )
-    asked = (curves, epochs, rules, arguments.workers, arguments.share)
+    asked = curves, Setting(tuple(rules), epochs, arguments.workers, arguments.share, config.sweep)
     fewer = max(1, arguments.orders // FEWER)
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
         # In parts of their own, that every process has some of it.

@@ -13,8 +13,8 @@ a line; the same command goes on where it was stopped. `--report` prints the tab
 methods have.
 
 Methods are `stock` (Ray's OptunaSearch and ASHAScheduler as they come) and
-`SAMPLER[+asha][,PATH=VALUE...]`. What the tables are worth is said in benchmarks/sweep/pairs.py. Run it
-where the repository is.
+`SAMPLER[+SCHEDULER][,PATH=VALUE...]`. What the tables are worth is said in benchmarks/sweep/pairs.py. Run
+it where the repository is.
 """
 
 import argparse
