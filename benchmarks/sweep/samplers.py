@@ -2,7 +2,7 @@
 
     python -m benchmarks.sweep.samplers --out FILE [--methods random random+asha stock tpe+asha tpe ...]
         [--seeds 30] [--processes P] [--budget 24] [--epochs 18] [--workers 4]
-    python -m benchmarks.sweep.samplers --report FILE [--against METHOD ...]
+    python -m benchmarks.sweep.samplers --report FILE [--methods METHOD ...] [--against METHOD ...]
 
 Every (method, seed) is one search: trials are real trainings of a convolutional network on 600 handwritten
 digits, each on one thread, by `--workers` virtual workers (ASHA with one worker is another thing than with
@@ -138,7 +138,9 @@ def _main(argv: Sequence[str]) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, metavar="FILE", help="search, and append a line a search")
     what.add_argument("--report", type=Path, metavar="FILE", help="print the tables of such a file")
-    parser.add_argument("--methods", nargs="+", default=DEFAULT_METHODS, help="default: %(default)s")
+    parser.add_argument(
+        "--methods", nargs="+", help=f"default: {' '.join(DEFAULT_METHODS)}; of a report, all that are there"
+    )
     parser.add_argument("--against", nargs="+", default=BASELINES, help="of the report; default: %(default)s")
     parser.add_argument("--seeds", type=cli.at_least_one, default=30, metavar="N", help="default: 30")
     parser.add_argument("--processes", type=cli.at_least_one, default=os.cpu_count(), metavar="P")
@@ -147,13 +149,19 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument("--workers", type=cli.at_least_one, default=4, metavar="W", help="default: 4")
     arguments = parser.parse_args(argv)
     if arguments.report:
-        print(report(read(arguments.report), arguments.against), end="")
+        searches = [
+            search
+            for search in read(arguments.report)
+            if not arguments.methods or search["method"] in arguments.methods
+        ]
+        print(report(searches, arguments.against), end="")
         return cli.DONE
     settings = Settings(arguments.epochs, arguments.budget, arguments.workers)
+    methods = arguments.methods or DEFAULT_METHODS
     try:
-        for method in arguments.methods:
+        for method in methods:
             parse_method(method)
-        failed = search_all(arguments.methods, arguments.seeds, settings, arguments.processes, arguments.out)
+        failed = search_all(methods, arguments.seeds, settings, arguments.processes, arguments.out)
     except ValueError as error:
         parser.error(str(error))
     return cli.FAILED if failed else cli.DONE
