@@ -93,6 +93,8 @@ def record(overrides: Sequence[str], count: int, processes: int, out: Path) -> N
     for curve in before:
         if drawn.get(curve["number"]) != curve["values"]:
             raise ValueError(f"{out}: number {curve['number']} is not what is drawn now: name another file")
+        if curve["status"] == "complete" and len(curve["objective"]) != config.training.epochs:
+            raise ValueError(f"{out} has trainings of {len(curve['objective'])} epochs: name another file")
     ensure_dataset(config, cli.console())
     missing = sorted(drawn.keys() - {curve["number"] for curve in before}, key=lambda n: -work(drawn[n]))
     print(f"{len(missing)} trainings of {config.training.epochs} epochs, {processes} at a time", flush=True)
