@@ -15,15 +15,15 @@ from ristune.dataset import convert
 ROWS = {"train": slice(0, 1200), "val": slice(1200, 1500), "test": slice(1500, None)}
 
 
-def write_digits(uri: str, scratch: Path) -> None:
+def write_digits(uri: str, scratch: Path, rows: dict[str, slice] = ROWS, seed: int = 0) -> None:
     """Write scikit-learn's 1797 images as a dataset, by way of Parquet files in a scratch folder."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     # The images lie writer by writer, in nearly the same order of digits each.
-    order = np.random.default_rng(0).permutation(len(digits.target))
-    for split, rows in ROWS.items():
-        chosen = order[rows]
+    order = np.random.default_rng(seed).permutation(len(digits.target))
+    for split, part in rows.items():
+        chosen = order[part]
         images = (digits.images[chosen, None] / 16).astype(np.float32)
         tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
         labels = digits.target[chosen].astype(np.int64)

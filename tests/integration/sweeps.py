@@ -85,7 +85,7 @@ def kill_what_runs() -> None:
     while _launched:
         process = _launched.pop()
         if process.returncode is None:
-            for pid in _processes(process.pid):
+            for pid in processes(process.pid):
                 # Killing one may have ended another.
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -97,7 +97,7 @@ def end(process: subprocess.Popen[str], home: Path, name: str) -> Sweep:
     return Sweep(home / "runs" / name, process.returncode, stdout, stderr)
 
 
-def _processes(session: int) -> dict[int, str]:
+def processes(session: int) -> dict[int, str]:
     """Command lines of processes of a session that have not ended; the dead may wait to be buried."""
     found = {}
     for entry in Path("/proc").iterdir():
@@ -115,17 +115,17 @@ def _processes(session: int) -> dict[int, str]:
 
 def leftovers(session: int) -> list[str]:
     """Command lines of what is left of a session."""
-    return list(_processes(session).values())
+    return list(processes(session).values())
 
 
 def titled(session: int, title: str) -> list[int]:
     """Processes of a session that Ray has given a title."""
-    return [pid for pid, command in _processes(session).items() if command.startswith(title)]
+    return [pid for pid, command in processes(session).items() if command.startswith(title)]
 
 
 def raylet(session: int) -> int:
     """Ray's own process of a session that starts and watches the workers."""
-    [pid] = [pid for pid, command in _processes(session).items() if "/raylet/raylet " in command]
+    [pid] = [pid for pid, command in processes(session).items() if "/raylet/raylet " in command]
     return pid
 
 
