@@ -31,6 +31,14 @@ class Loss:
     raised: bool
     blameless: bool
 
+    def certain(self, before: str) -> bool:
+        """Whether it would only be lost again: it raised what it raised before, or a value was refused.
+
+        Args:
+            before: the reason of the failure before; empty if there was none.
+        """
+        return self.raised and ("InputError" in self.reason.partition(":")[0] or self.reason == before)
+
 
 def diagnose(error: str) -> Loss:
     """How an actor was lost.

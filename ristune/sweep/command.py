@@ -11,21 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from ristune import cli
 from ristune.config import Config
 from ristune.errors import InputError
 from ristune.simulate import ensure_dataset
 from ristune.sweep import ending, results
+from ristune.sweep.dry_run import print_plan
 from ristune.sweep.history import History
 from ristune.sweep.journal import FILE, Journal
-from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines, describe
-from ristune.sweep.proposing import preview
-from ristune.sweep.resources import Resources, local_cores, local_gpus, plan, plan_cluster
+from ristune.sweep.knowledge import Knowledge, read_known, read_points
+from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines
+from ristune.sweep.resources import local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.resuming import check_dataset, open_sweep, restored, trials_in_total
 from ristune.sweep.shares import check_resource
-from ristune.sweep.space import Space
 from ristune.sweep.space_parsing import parse_space
 from ristune.training.device import resolve_device
 from ristune.trial import prepare
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from ristune.sweep.tuner import SweepPlan
 
 DEFAULT_TRIALS = 20
-PREVIEWED = 5
 EXAMPLES = """\
   python -m ristune.sweep --trials 20                            # on every core or GPU of this machine
   python -m ristune.sweep --trials 20 --dry-run                  # show what would be run, and run nothing
@@ -43,7 +41,8 @@ EXAMPLES = """\
   python -m ristune.sweep --trials 50 task=mine space=mine --config-dir my_configs   # a task of your own
   python -m ristune.sweep --resume runs/NAME                     # go on after Ctrl-C or a crash
   python -m ristune.sweep --resume runs/NAME --trials 400        # more trials for a sweep that has ended
-  python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
+  python -m ristune.sweep --trials 50 --enqueue runs/OLD/best.yaml --warm-start runs/OLD   # from what is
+  known python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
                                                        # on a Ray cluster whose nodes share this folder
   python -m ristune.sweep status NAME --follow                   # how a sweep stands, from any terminal
   python -m ristune.sweep list                                   # all sweeps of runs/
@@ -79,10 +78,14 @@ def _main(argv: Sequence[str]) -> int:
 
 def _resume(arguments: argparse.Namespace, command: str) -> int:
     """Go on with a sweep, as it was configured."""
-    given = {"--name": arguments.name, "--config-dir": arguments.config_dir or None}
+    given = {
+        "--name": arguments.name,
+        "--config-dir": arguments.config_dir or None,
+        "--warm-start": arguments.warm_start,
+    }
     for option, value in given.items():
         if value is not None:
-            rule = "a sweep is resumed in its own folder, with its own configuration"
+            rule = "a sweep is resumed in its own folder, with its own configuration and knowledge"
             raise InputError(option, str(value), rule, f"leave out {option}, or start anew without --resume")
     # `.` has no name.
     directory = arguments.resume if arguments.resume.name else arguments.resume.resolve()
@@ -117,6 +120,10 @@ def _plan(
     check_resource(config)
     space = parse_space(config)
     _check_grace(config)
+    knowledge = Knowledge(
+        [point for path in arguments.enqueue or () for point in read_points(path, space)],
+        [read_known(path, space, config) for path in arguments.warm_start or ()],
+    )
     resources = (
         plan(local_cores(), local_gpus(config.training.device), trials, config.sweep)
         if arguments.address is None
@@ -124,7 +131,7 @@ def _plan(
     )
     console = Console()
     if arguments.dry_run:
-        _describe(console, config, space, trials, directory, resources, history)
+        print_plan(console, config, space, trials, directory, resources, history, knowledge)
         return None
     cli.check_writable("output", directory.parent)
     ensure_dataset(config, console)
@@ -144,6 +151,7 @@ def _plan(
         trials=trials,
         dataset_id=dataset_id,
         resources=resources,
+        knowledge=knowledge,
         command=command,
         address=arguments.address,
     )
@@ -165,6 +173,20 @@ def _parser() -> cli.Parser:
         type=Path,
         metavar="DIR",
         help="go on with the sweep in DIR: first with trials that have not ended, from their checkpoints",
+    )
+    parser.add_argument(
+        "--enqueue",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="try the points of this YAML first: a best.yaml, or values by path, or a list of such",
+    )
+    parser.add_argument(
+        "--warm-start",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="let the sampler learn from the trials of the sweep in DIR, of the same objective",
     )
     parser.add_argument("--name", metavar="NAME", help="of the sweep and its folder (default: TASK-TIME)")
     parser.add_argument(
@@ -217,38 +239,6 @@ def _check_task(config: Config, here: bool, console: Console) -> str:
     trial = prepare(config.with_values(on_cpu), console.print)
     trial.trainer.check_objective()
     return trial.dataset.dataset_id
-
-
-def _describe(
-    console: Console,
-    config: Config,
-    space: Space,
-    trials: int,
-    directory: Path,
-    resources: Resources,
-    history: History | None,
-) -> None:
-    print(cli.show(config.resolved()))
-    table = Table("path", "distribution", title="space", title_justify="left")
-    if space.conditional:
-        table.add_column("when")
-    for path, parameter in space.parameters.items():
-        table.add_row(
-            path, parameter.distribution.describe(), *([parameter.condition()] if space.conditional else [])
-        )
-    console.print(table)
-    for text in space.constraints:
-        print(f"constraint: {text}")
-    rungs = f"stopping from epoch {config.sweep.grace} on, one in {config.sweep.reduction} goes on"
-    print(f"\n{trials} trials of {config.training.epochs} epochs; {rungs}")
-    print(f"resources: {resources.describe()}\nfolder: {directory}")
-    if history is not None:
-        ended = sum(trial.state.ended for trial in history.trials.values())
-        print(f"of these, {ended} have ended and {len(history.trials) - ended} go on")
-        return
-    print(f"first trials ({config.sweep.sampler}, seed {config.sweep.seed}):")
-    for values in preview(space, config.sweep, min(trials, PREVIEWED)):
-        print(f"  {describe(values)}")
 
 
 def _run(sweep: "SweepPlan", journal: Journal) -> int:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ristune import parallel
+from ristune.errors import InputError
 from ristune.sweep.resources import Resources
 
 
@@ -28,6 +29,16 @@ def ray_running(resources: Resources, address: str | None, log: Path) -> Iterato
             yield scratch / "tune"
     finally:
         _close_log()
+
+
+def not_restored() -> None:
+    """What Ray's snapshots hold instead of a searcher and its scheduler.
+
+    Raises:
+        InputError: Ray restores a sweep from its own snapshots, which have neither.
+    """
+    rule = "a sweep goes on from its journal, not from Ray's snapshots"
+    raise InputError("Tuner.restore", "", rule, "run the script again: the searcher finds its journal")
 
 
 def _log_to(path: Path) -> None:

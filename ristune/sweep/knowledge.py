@@ -12,6 +12,7 @@ from ristune.errors import InputError
 from ristune.overrides import value_at
 from ristune.sweep import results
 from ristune.sweep.history import History
+from ristune.sweep.journal import Event
 from ristune.sweep.space import Scalar, Space, check_point, is_active
 from ristune.sweep.telling import FAIL
 
@@ -32,6 +33,32 @@ class Known:
     source: str
     trials: tuple[dict[str, Any], ...]
     left_out: int
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Everything that a sweep is told before its first trial.
+
+    Attributes:
+        points: to be tried first.
+        known: trials of other sweeps.
+    """
+
+    points: Sequence[Mapping[str, Scalar]] = ()
+    known: Sequence[Known] = ()
+
+    def events(self) -> list[tuple[Event, Mapping[str, Any]]]:
+        """As the journal keeps it."""
+        trials = [(Event.KNOWN, trial) for known in self.known for trial in known.trials]
+        return [*trials, *((Event.ENQUEUED, {"values": point}) for point in self.points)]
+
+    def describe(self) -> list[str]:
+        """In words, a line each."""
+        lines = [f"{len(self.points)} points come first"] if self.points else []
+        for known in self.known:
+            left = f"; {known.left_out} are not of this space" if known.left_out else ""
+            lines.append(f"{len(known.trials)} trials of {known.source} are known{left}")
+        return lines
 
 
 def read_points(path: Path, space: Space) -> list[dict[str, Scalar]]:

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from ristune.sweep.history import History
-from ristune.sweep.sampler import STATEFUL, create_study, one_thread, random_sampler, sampler
+from ristune.sweep.sampler import STATEFUL, asking, create_study, random_sampler, sampler
 from ristune.sweep.space import Scalar, Space, active_distributions, points, suggest, violated
 from ristune.sweep.telling import FAIL, PRUNED, Verdict
 from ristune.sweep.window import Window
@@ -164,7 +164,7 @@ class Proposer:
             self.study.sampler = choose(self._config, self._asked, attempt)
             if point:
                 self.study.enqueue_trial(dict(point))
-            with one_thread():
+            with asking():
                 asked = self.study.ask()
                 values = suggest(self._space, asked)
             if _key(values) not in self._seen and not violated(self._space, values):

@@ -49,12 +49,18 @@ def sampler(config: SweepConfig, number: int, attempt: int) -> BaseSampler:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: a model of a few hundred points gains nothing from more, and trials lose them."""
+def asking() -> Iterator[None]:
+    """For the time of a proposal: torch on one thread, and no warning of what is known.
+
+    A model of a few hundred points gains nothing from more threads, and trials lose them. CMA-ES does not look
+    at constraints: what is infeasible has the worst value.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Constraints have been set", UserWarning)
+            yield
     finally:
         torch.set_num_threads(threads)
 

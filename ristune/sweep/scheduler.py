@@ -7,10 +7,11 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from ristune.sweep.engine import not_restored
 from ristune.sweep.guard import STOP, Guard
 from ristune.sweep.history import State
 from ristune.sweep.rules import make_rule
-from ristune.sweep.search import JournaledSearch, not_restored
+from ristune.sweep.search import JournaledSearch
 from ristune.sweep.shares import rung_levels
 
 

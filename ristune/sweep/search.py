@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from ray.tune.search import Searcher
 
-from ristune.errors import InputError
 from ristune.sweep.causes import diagnose
+from ristune.sweep.engine import not_restored
 from ristune.sweep.guard import STOP, Decision
 from ristune.sweep.history import State, TrialHistory
 from ristune.sweep.journal import Event, Journal
@@ -43,16 +43,6 @@ class _Open:
     ray: str = ""
     due: float = 0.0
     noted: int = 0
-
-
-def not_restored() -> None:
-    """What Ray's snapshots hold instead of a searcher and its scheduler.
-
-    Raises:
-        InputError: Ray restores a sweep from its own snapshots, which have neither.
-    """
-    rule = "a sweep goes on from its journal, not from Ray's snapshots"
-    raise InputError("Tuner.restore", "", rule, "run the script again: the searcher finds its journal")
 
 
 class JournaledSearch(Searcher):
@@ -213,9 +203,7 @@ class JournaledSearch(Searcher):
         elif loss.blameless:
             self._retry(name, loss.reason, counted=False)
         else:
-            refused = "InputError" in loss.reason.partition(":")[0]
-            again = loss.reason == self._open[name].reason
-            self._failed(name, loss.reason, certain=loss.raised and (refused or again))
+            self._failed(name, loss.reason, loss.certain(self._open[name].reason))
 
     def close(self, reason: str) -> None:
         """Note that the trials that have not ended are interrupted; the sweep may be resumed."""

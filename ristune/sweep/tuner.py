@@ -20,6 +20,7 @@ from ristune.sweep.engine import ray_running
 from ristune.sweep.failures import FailureLimit
 from ristune.sweep.interrupt import Interrupt, interrupts
 from ristune.sweep.journal import Event, Journal
+from ristune.sweep.knowledge import Knowledge
 from ristune.sweep.progress import Displays
 from ristune.sweep.resources import Resources
 from ristune.sweep.scheduler import GuardedASHA
@@ -47,6 +48,7 @@ class SweepPlan:
         trials: how many in total, with those of before.
         dataset_id: of the dataset that all trials train on.
         resources: of this machine, or what is asked of a cluster.
+        knowledge: what it is told before its first new trial.
         command: the command line, for the record.
         address: of a Ray cluster; None starts Ray on this machine.
     """
@@ -58,6 +60,7 @@ class SweepPlan:
     trials: int
     dataset_id: str
     resources: Resources
+    knowledge: Knowledge
     command: str
     address: str | None
 
@@ -206,14 +209,13 @@ def _note_start(sweep: SweepPlan, journal: Journal) -> None:
         "resources": asdict(sweep.resources),
         "versions": {**versions(), "ray": ray.__version__, "optuna": optuna.__version__},
     }
+    started = {
+        "name": sweep.name,
+        "epochs": total_epochs(config.sweep, config.training.epochs),
+        "config_dirs": config.config_dirs,
+        "dataset_id": sweep.dataset_id,
+    }
+    first: tuple[Event, Mapping[str, Any]] = (Event.SWEEP_STARTED, {**started, **now})
     if journal.history.started:
-        journal.append(Event.SWEEP_RESUMED, **now)
-        return
-    journal.append(
-        Event.SWEEP_STARTED,
-        name=sweep.name,
-        epochs=total_epochs(config.sweep, config.training.epochs),
-        config_dirs=config.config_dirs,
-        dataset_id=sweep.dataset_id,
-        **now,
-    )
+        first = (Event.SWEEP_RESUMED, now)
+    journal.extend([first, *sweep.knowledge.events()])
