@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from ristune.sweep.history import History
-from ristune.sweep.sampler import STATEFUL, asking, create_study, random_sampler, sampler
+from ristune.sweep.sampler import STATEFUL, quietly, create_study, random_sampler, sampler
 from ristune.sweep.space import Scalar, Space, active_distributions, points, suggest, violated
 from ristune.sweep.telling import FAIL, PRUNED, Verdict
 from ristune.sweep.window import Window
@@ -126,12 +126,13 @@ class Proposer:
             self.study.tell(ended, state=TrialState.FAIL)
             return
         ended.set_constraint(CONSTRAINT, float(not verdict.feasible))
-        if verdict.kind == PRUNED:
-            assert verdict.value is not None
-            ended.report(verdict.value, verdict.epoch)
-            self.study.tell(ended, state=TrialState.PRUNED)
-        else:
-            self.study.tell(ended, verdict.value, state=TrialState.COMPLETE)
+        with quietly():
+            if verdict.kind == PRUNED:
+                assert verdict.value is not None
+                ended.report(verdict.value, verdict.epoch)
+                self.study.tell(ended, state=TrialState.PRUNED)
+            else:
+                self.study.tell(ended, verdict.value, state=TrialState.COMPLETE)
 
     def _recall(self, event: Mapping[str, Any]) -> None:
         """Take in a trial that was asked for; a sampler with a state of its own is asked again."""
@@ -164,7 +165,7 @@ class Proposer:
             self.study.sampler = choose(self._config, self._asked, attempt)
             if point:
                 self.study.enqueue_trial(dict(point))
-            with asking():
+            with quietly():
                 asked = self.study.ask()
                 values = suggest(self._space, asked)
             if _key(values) not in self._seen and not violated(self._space, values):

@@ -49,11 +49,11 @@ def sampler(config: SweepConfig, number: int, attempt: int) -> BaseSampler:
 
 
 @contextmanager
-def asking() -> Iterator[None]:
-    """For the time of a proposal: torch on one thread, and no warning of what is known.
+def quietly() -> Iterator[None]:
+    """Torch on one thread, and no warning of what is known, while Optuna is asked or told.
 
-    A model of a few hundred points gains nothing from more threads, and trials lose them. CMA-ES does not look
-    at constraints: what is infeasible has the worst value.
+    A model of a few hundred points gains nothing from more threads, and trials lose them. CMA-ES does not
+    look at constraints: what is infeasible has the worst value.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from ristune.tracking import Run
+from ristune.tracking import Run, end_service
 
 Result = TypeVar("Result")
 
@@ -62,6 +62,11 @@ class Watching:
         """
         self._run = None
         self._try("close", partial(self._stack.__exit__, type(error), error, error.__traceback__))
+
+    def end(self) -> None:
+        """End what all runs of this worker share; what hangs is left to end with the process."""
+        if not self._hung:
+            self._try("end", end_service)
 
     def _try(self, what: str, action: Callable[[], Result]) -> Result | None:
         """What an action returns; None if it fails or hangs, which ends the tracking of the trial."""

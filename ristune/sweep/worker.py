@@ -21,7 +21,7 @@ from ristune.sweep.isolation import Baseline
 from ristune.sweep.lock import locked
 from ristune.sweep.shares import share_at
 from ristune.sweep.watching import Watching
-from ristune.tracking import Run, end_service, track
+from ristune.tracking import Run, track
 from ristune.training.memory import out_of_memory
 from ristune.training.record import Record, Status
 from ristune.trial import prepare
@@ -132,7 +132,7 @@ class TrialWorker(Trainable):
     def cleanup(self) -> None:
         """End the trial, if one is running, and what tracked them all."""
         self._close(State.STOPPED)
-        self._guard("end", end_service)
+        self._watching.end()
 
     @property
     def _folder(self) -> Path:
