@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from ristune.sweep.history import History
-from ristune.sweep.sampler import STATEFUL, quietly, create_study, random_sampler, sampler
+from ristune.sweep.sampler import STATEFUL, create_study, quietly, random_sampler, sampler
 from ristune.sweep.space import Scalar, Space, active_distributions, points, suggest, violated
 from ristune.sweep.telling import FAIL, PRUNED, Verdict
 from ristune.sweep.window import Window
