@@ -76,6 +76,15 @@ def test_the_status_counts_and_estimates() -> None:
     assert eta(sweep, 110.0) == pytest.approx(10.0 * (6 - 4 / 3) / (4 / 3))
 
 
+def test_a_trial_that_lasts_longer_than_most_is_taken_to_train_to_its_end() -> None:
+    short = [(asked(n), started(n, 100.0), reported(n, 1, 0.5), told(n, "stopped", 110.0)) for n in "abcde"]
+    sweep = history(*(event for events in short for event in events))
+    for event in (asked("f"), started("f", 100.0), reported("f", 4, 0.1)):
+        sweep.apply(event)
+    # Nine epochs were trained in ten seconds, and five are left.
+    assert eta(sweep, 110.0) == pytest.approx(10.0 * 5 / 9)
+
+
 def test_there_is_no_estimate_before_there_is_a_pace_nor_after_the_end() -> None:
     assert eta(history(), 101.0) is None
     assert "eta=?" in status_line(history(asked("a"), started("a")), 103.0)
