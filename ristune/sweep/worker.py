@@ -81,7 +81,9 @@ class TrialWorker(Trainable):
         self._trial: str = new_config["trial"]
         self._values: Mapping[str, Any] = new_config["values"]
         self._last = None
+        # Of one that was stopped: nobody listens for it any more.
         self._warnings.clear()
+        self._watching.warnings.clear()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -205,6 +207,7 @@ class TrialWorker(Trainable):
         """Note an exception where a user will look, and mark the tracked run as failed."""
         self._write(ERROR_FILE, "w", "".join(traceback.format_exception(error)))
         self._watching.fail(error)
+        self._stack.close()
 
     def _result(
         self, row: dict[str, Any] | None, status: str, reason: str, done: bool, certain: bool = False
