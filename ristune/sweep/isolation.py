@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,9 @@ class Baseline:
         """
         for switch, value in zip(self._switches, self._values, strict=True):
             if switch.write is not None and not _is(switch, value):
-                switch.write(value)
+                # What fails is found below.
+                with suppress(RuntimeError, OSError):
+                    switch.write(value)
         # Compiled code of a trial's network; torch imports its compiler with the first optimizer.
         if "torch._dynamo" in sys.modules:
             torch.compiler.reset()

@@ -10,15 +10,15 @@ from ristune.tracking import Run, end_service
 
 Result = TypeVar("Result")
 
-# Seconds that a trial waits for its tracker, at most once a worker.
+# Seconds that a trial waits for its tracker.
 PATIENCE = 60.0
 
 
 class Watching:
     """Tracks the trials of one worker, one after the other.
 
-    Every call runs in a thread that is left behind if it takes too long: nothing is tracked in this worker
-    from then on.
+    Every call runs in a thread that is left behind if it takes too long: until it has come back, nothing more
+    is tracked in this worker.
 
     Attributes:
         warnings: what failed, for the user.
@@ -28,7 +28,7 @@ class Watching:
         self.warnings: list[str] = []
         self._run: Run | None = None
         self._stack = ExitStack()
-        self._hung = ""
+        self._hung: _Call[Any] | None = None
 
     def start(self, opening: Callable[[], AbstractContextManager[Run]]) -> None:
         """Begin a trial's run.
@@ -36,8 +36,10 @@ class Watching:
         Args:
             opening: gives the run's context.
         """
-        if self._hung:
-            self.warnings.append(f"tracking: {self._hung} in this worker before, the trial goes on without")
+        if self._hung is not None and self._hung.thread.is_alive():
+            self.warnings.append(
+                f"tracking: {self._hung.what} in this worker still hangs, the trial goes on without"
+            )
             return
         stack = self._stack
         self._run = self._try("start", lambda: stack.enter_context(opening()))
@@ -70,13 +72,12 @@ class Watching:
 
     def _try(self, what: str, action: Callable[[], Result]) -> Result | None:
         """What an action returns; None if it fails or hangs, which ends the tracking of the trial."""
-        call = _Call(action, self._stack)
+        call = _Call(what, action, self._stack)
         call.thread.start()
         call.thread.join(PATIENCE)
         if call.thread.is_alive():
-            self._hung = f"{what} took more than {PATIENCE:g} s"
-            self._stack = ExitStack()
-            self._lose(f"tracking: {self._hung}, the trial goes on without")
+            self._hung, self._stack = call, ExitStack()
+            self._lose(f"tracking: {what} took more than {PATIENCE:g} s, the trial goes on without")
             return None
         if call.error is not None:
             self._lose(f"tracking: {what} failed, the trial goes on without: {call.error}")
@@ -93,7 +94,8 @@ class _Call(Generic[Result]):
     To let go of the context of a tracker that hangs would be to wait for it.
     """
 
-    def __init__(self, action: Callable[[], Result], held: object) -> None:
+    def __init__(self, what: str, action: Callable[[], Result], held: object) -> None:
+        self.what = what
         self.result: Result | None = None
         self.error: Exception | None = None
         self.thread = threading.Thread(target=self._run, args=(action, held), daemon=True)

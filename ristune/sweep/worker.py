@@ -81,8 +81,10 @@ class TrialWorker(Trainable):
         self._trial: str = new_config["trial"]
         self._values: Mapping[str, Any] = new_config["values"]
         self._last = None
+        # Of one that was stopped: nobody listens for it any more.
         self._warnings.clear()
         self._freeze()
+        self._watching.warnings.clear()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -208,6 +210,7 @@ class TrialWorker(Trainable):
         """Note an exception where a user will look, and mark the tracked run as failed."""
         self._write(ERROR_FILE, "w", "".join(traceback.format_exception(error)))
         self._watching.fail(error)
+        self._stack.close()
 
     def _freeze(self) -> None:
         """What imports made stays: a collection after each trial need not look at it (0.1 s each time).

@@ -47,6 +47,11 @@ def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
             "training.objective: got 'accuracy'; a sweep minimises the task's own objective (mse)",
         ),
         (["sweep.cpus_per_trial=4096"], "sweep.cpus_per_trial: got 4096"),
+        (
+            ["sweep.gpu_per_trial=2"],
+            "got 2.0; it must be in (0, 1]: a trial trains on one GPU, or shares one",
+        ),
+        (["sweep.resource=data", "data.fraction=0.5"], "data.fraction: got 0.5; it is what a trial is given"),
     ],
 )
 def test_bad_input_ends_with_a_message_and_nothing_written(
