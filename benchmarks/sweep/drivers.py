@@ -19,7 +19,6 @@ from tests.integration.sweeps import ROOT, arguments, environment, leftovers, pr
 PERIOD, PATIENCE = 0.02, 240.0
 # Titles of Ray's own helpers; all others are workers that run something.
 HELPERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
-BEGINNINGS = (b'{"event": "sweep_started"', b'{"event": "sweep_resumed"')
 
 
 class Driver:
@@ -88,8 +87,7 @@ class Driver:
 
     def go_on(self) -> None:
         """Start the next driver: it goes on with the sweep, or begins it if no journal knows of it yet."""
-        journal = self.folder / JOURNAL
-        if journal.exists() and journal.read_bytes().startswith(BEGINNINGS):
+        if self.count("sweep_started"):
             self._launch(["--resume", str(self.folder)])
             return
         # As the command says of such a folder.
