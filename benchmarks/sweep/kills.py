@@ -49,7 +49,7 @@ def plan(
     kills = []
     for target in targets:
         moment = str(rng.choice(list(moments), p=list(moments.values())))
-        share, delay, which = rng.random(3)
+        share, delay, which = rng.random(3).tolist()
         kills.append(Kill(str(target), moment, share, delay * DELAYS[moment], which))
     # An early one may meet any driver of a sweep, a late one only its last.
     return [
