@@ -112,6 +112,7 @@ class Halving:
     def __init__(self, levels: Sequence[int], reduction: int, seed: int = 0, brackets: bool = False) -> None:
         self._reduction = reduction
         self._seed = seed
+        self._brackets: dict[str, int] = {}
         count = len(levels) + 1 if brackets else 1
         self.rungs = [{level: Rung() for level in levels[bracket:]} for bracket in range(count)]
         # Of Hyperband's brackets the one with s rungs begins with eta**s / (s + 1) configurations.
@@ -123,8 +124,10 @@ class Halving:
         """The bracket of a trial."""
         if len(self.rungs) == 1:
             return 0
-        rng = np.random.default_rng([self._seed, *trial.encode()])
-        return int(rng.choice(len(self.rungs), p=self._shares))
+        if trial not in self._brackets:
+            rng = np.random.default_rng([self._seed, *trial.encode()])
+            self._brackets[trial] = int(rng.choice(len(self.rungs), p=self._shares))
+        return self._brackets[trial]
 
     def judge(self, trial: str, epoch: int, objective: float) -> Judgement | None:
         """Record an objective at the highest rung reached; None below the first, and the second time."""
