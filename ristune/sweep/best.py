@@ -111,9 +111,13 @@ def _print_trial(sweep: Standing, trial: TrialHistory) -> None:
         print(f"reason: {trial.reason}")
     if trial.best_epoch:
         print(f"objective: {trial.objective!r} at epoch {trial.best_epoch}")
+    if trial.metrics:
         print("validation: " + ", ".join(f"{name} {number(value)}" for name, value in trial.metrics.items()))
     print("values:")
     print("\n".join(f"  {line}" for line in yaml.safe_dump(trial.values, sort_keys=False).splitlines()))
+    if sweep.history.scripted:
+        # What a script keeps, and how it trains, only it knows.
+        return
     print(f"checkpoint: {_checkpoint(sweep, trial) or 'none'}")
     print("train it for longer:")
     best = sweep.directory / results.BEST_YAML

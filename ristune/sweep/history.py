@@ -141,6 +141,11 @@ class History:
         able = [trial for trial in self.trials.values() if trial.can_win]
         return min(able, key=lambda trial: trial.objective or 0.0, default=None)
 
+    @property
+    def scripted(self) -> bool:
+        """Whether a Tune script of somebody's runs it, which alone can go on with it."""
+        return "study" in self.started.get("source", {})
+
     def count(self, *states: State) -> int:
         """How many trials are in one of the states."""
         return sum(trial.state in states for trial in self.trials.values())

@@ -34,6 +34,10 @@ def open_sweep(directory: Path) -> Journal:
         journal.close()
         remedy = "remove the folder, and start it anew"
         raise InputError("--resume", str(directory), f"{rule} that has started", remedy)
+    if journal.history.scripted:
+        journal.close()
+        remedy = f"run the script again: {journal.history.started['command']}"
+        raise InputError("--resume", str(directory), "it is the study of a Tune script", remedy)
     return journal
 
 

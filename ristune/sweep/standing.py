@@ -171,6 +171,9 @@ def rungs(history: History) -> list[dict[str, int]]:
 def resume_command(sweep: Standing) -> str:
     """The command that goes on with a sweep, with as many trials again where all have ended."""
     history = sweep.history
+    if sweep.history.scripted:
+        again: str = sweep.history.started["command"]
+        return again
     command = f"python -m ristune.sweep --resume {shlex.quote(str(sweep.directory))}"
     requested = history.started["requested"]
     all_ended = sum(trial.state.ended for trial in history.trials.values()) == requested

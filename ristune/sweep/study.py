@@ -1,6 +1,8 @@
 """For those who have a Tune script of their own: the searcher, with a journal that outlives the script."""
 
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -116,9 +118,9 @@ def _start(
     now = {
         "directory": str(directory),
         "requested": trials,
-        "source": {"study": dict(study), "sweep": dict(sampler)},
+        "source": {"task": {"name": "script"}, "study": dict(study), "sweep": dict(sampler)},
         "overrides": [],
-        "command": "",
+        "command": shlex.join(["python", *sys.argv]),
         "resources": {"gpu": 0.0},
         "versions": {
             "ray": ray.__version__,
