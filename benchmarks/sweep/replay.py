@@ -11,7 +11,8 @@ from typing import Any
 
 from ristune.sweep.guard import CONTINUE, Guard
 from ristune.sweep.history import History
-from ristune.sweep.rules import levels, make_rule
+from ristune.sweep.rules import make_rule
+from ristune.sweep.shares import rung_levels
 from ristune.sweep_config import SweepConfig
 
 # Numbers that belong to a rule's name.
@@ -83,7 +84,7 @@ def make_guard(name: str, settings: SweepConfig, epochs: int, seed: int) -> Guar
         )
     own = dict(zip(("grace", "reduction"), map(int, numbers), strict=False))
     settings = replace(settings, scheduler=scheduler, seed=seed, **own)
-    rule = make_rule(settings, levels(settings.grace, settings.reduction, epochs))
+    rule = make_rule(settings, rung_levels(settings, epochs))
     return Guard(rule, lambda decision: None, History())
 
 
