@@ -5,9 +5,9 @@ This module alone knows hydra. It refuses unknown paths and wrong types, and say
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, cast
 
 import hydra.utils
 from hydra import compose as hydra_compose
@@ -23,14 +23,10 @@ import ristune
 from ristune.data.config import DataConfig
 from ristune.errors import InputError, require
 from ristune.overrides import check_value, edit_space, is_of_space, literal, put, spell
+from ristune.sections import Section, read_section
 from ristune.sweep_config import SEED_RULE, SEEDS, SweepConfig
 from ristune.tracking import TrackingConfig
 from ristune.training.config import OptimizerConfig, TrainingConfig
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Section = TypeVar("Section", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -261,23 +257,6 @@ def _plain(node: DictConfig) -> dict[str, Any]:
         ) from error
 
 
-def _section(section: type[Section], name: str, values: Mapping[str, Any]) -> Section:
-    known = {field.name for field in fields(section)}
-    for key in [*sorted(set(values) - known), *sorted(known - set(values))]:
-        rule = "it must be one of " + ", ".join(sorted(known))
-        raise InputError(f"{name}.{key}", values.get(key), rule, f"correct the YAML of the group {name!r}")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(section), dict(values))
-    except OmegaConfBaseException as error:
-        raise InputError(
-            f"{name}.{error.full_key}",
-            values.get(error.full_key or ""),
-            error.msg or "",
-            "give a value of that type",
-        ) from error
-    return section(**cast(dict[str, Any], OmegaConf.to_container(merged)))
-
-
 def _typed(
     node: DictConfig, overrides: tuple[str, ...], config_dirs: tuple[str, ...], base: Config | None = None
 ) -> Config:
@@ -289,7 +268,7 @@ def _typed(
         # Not by equality: 1 and 1.0 and True are equal.
         if base is not None and repr(base.plain[name]) == repr(plain[name]):
             return cast(Section, getattr(base, name))
-        return _section(kind, name, plain[name])
+        return read_section(kind, name, plain[name])
 
     require(0 <= plain["seed"] < SEEDS, "seed", plain["seed"], SEED_RULE)
     return Config(

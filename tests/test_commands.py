@@ -99,7 +99,10 @@ def test_a_run_that_diverges_exits_1_with_its_reason(toy, tmp_path, capsys):
         (["training.device=cuda"], "training.device: got 'cuda'; torch must see a GPU"),
         (["seed=-1"], r"seed: got -1; it must be in \[0, 2\*\*32\)"),
         (["data.train_limit=100000"], "data.train_limit: got 100000"),
-        (["data.uri=s3://bucket/data"], "s3"),
+        (
+            ["data.uri=s3://b/d?endpoint=http://127.0.0.1:9&deadline=0.5"],
+            "127.0.0.1:9 must answer within 0.5 s",
+        ),
         (["--from", "missing.yaml"], "--from: got 'missing.yaml'; it must be a YAML file"),
     ],
 )

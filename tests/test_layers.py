@@ -17,7 +17,8 @@ ROOMS = {
     "tracking": set(),
     "overrides": set(),
     "sweep_config": set(),
-    "config": {"data", "overrides", "sweep_config", "training", "tracking"},
+    "sections": set(),
+    "config": {"data", "overrides", "sections", "sweep_config", "training", "tracking"},
     "trial": {"config", "data", "training"},
     "cli": {"config", "dispatch"},
     "meter": set(),
@@ -48,7 +49,7 @@ ROOMS = {
 # Who alone may import a library: each is known in one place.
 LIBRARIES = {
     "hydra": {"config"},
-    "omegaconf": {"config"},
+    "omegaconf": {"config", "sections"},
     "wandb": {"tracking"},
     "ray": {"parallel", "sweep"},
     "optuna": {"sweep"},

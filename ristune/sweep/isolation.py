@@ -64,12 +64,15 @@ class Baseline:
     Not in it, for nothing tells of them: functions that a trial has replaced, threads that it has started,
     and what a module does when it is first imported by a trial instead of with the task. Generators are
     seeded for each trial.
+
+    Attributes:
+        frozen: objects that garbage collections leave out; where there are more, a trial has done it.
     """
 
     def __init__(self) -> None:
         self._switches = list(_switches())
         self._values = [switch.read() for switch in self._switches]
-        self._frozen = gc.get_freeze_count()
+        self.frozen = gc.get_freeze_count()
 
     def restore(self) -> str:
         """Make the process what it was.
@@ -85,7 +88,7 @@ class Baseline:
         # Compiled code of a trial's network; torch imports its compiler with the first optimizer.
         if "torch._dynamo" in sys.modules:
             torch.compiler.reset()
-        if gc.get_freeze_count() > self._frozen:
+        if gc.get_freeze_count() > self.frozen:
             gc.unfreeze()
         pairs = zip(self._switches, self._values, strict=True)
         return ", ".join(switch.name for switch, value in pairs if not _is(switch, value))

@@ -83,8 +83,8 @@ class TrialWorker(Trainable):
         self._last = None
         # Of one that was stopped: nobody listens for it any more.
         self._warnings.clear()
-        self._freeze()
         self._watching.warnings.clear()
+        self._freeze()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -221,6 +221,8 @@ class TrialWorker(Trainable):
             self._modules = len(sys.modules)
             gc.collect()
             gc.freeze()
+            if self._baseline is not None:
+                self._baseline.frozen = gc.get_freeze_count()
 
     def _result(
         self, row: dict[str, Any] | None, status: str, reason: str, done: bool, certain: bool = False

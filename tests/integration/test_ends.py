@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ristune.sweep import results
-from ristune.sweep.failures import KILLED
+from ristune.sweep.causes import KILLED
 from tests.integration.sweeps import LONG, end, leftovers, soon_gone, start, wait_for, worker
 
 pytestmark = pytest.mark.ray

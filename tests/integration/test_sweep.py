@@ -36,6 +36,11 @@ optimizer.lr: {low: 1.0e-4, high: 1.0e-1, log: true}
 task.explode: {choices: [false, true]}
 task.fail: {choices: [false, true]}
 """
+# Beside what fails a value with many choices: one point is tried once.
+FAILING = (
+    "space={task.fail: {choices: [true]}, task.scale: {low: 0.5, high: 2.0}}",
+    "tracking.mode=disabled",
+)
 
 
 @pytest.fixture(scope="module")
@@ -179,10 +184,7 @@ def test_the_same_seed_one_at_a_time_gives_the_same_trials(tmp_path: Path) -> No
 
 
 def test_a_sweep_in_which_all_fail_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "groups" / "space").mkdir(parents=True)
-    (tmp_path / "groups" / "space" / "fail.yaml").write_text("task.fail: {choices: [true]}\n")
-    more = ("--trials", "3", "space=fail", "--config-dir", str(tmp_path / "groups"), "tracking.mode=disabled")
-    assert main(arguments(tmp_path, "failing", *more)) == 1
+    assert main(arguments(tmp_path, "failing", "--trials", "3", *FAILING)) == 1
     captured = capsys.readouterr()
     assert "3 x failed: RuntimeError: planted failure" in captured.err
     assert "ristune.train" not in captured.out
@@ -193,17 +195,8 @@ def test_a_sweep_in_which_all_fail_says_why(tmp_path: Path, capsys: pytest.Captu
 def test_a_sweep_most_of_whose_trials_fail_stops_and_says_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "groups" / "space").mkdir(parents=True)
-    (tmp_path / "groups" / "space" / "fail.yaml").write_text("task.fail: {choices: [true]}\n")
-    more = (
-        "--trials",
-        "30",
-        "space=fail",
-        "--config-dir",
-        str(tmp_path / "groups"),
-        "tracking.mode=disabled",
-    )
-    assert main(arguments(tmp_path, "failing", *more, "sweep.max_retries=0")) == 1
+    more = ("--trials", "30", *FAILING, "sweep.max_retries=0")
+    assert main(arguments(tmp_path, "failing", *more)) == 1
     captured = capsys.readouterr()
     assert "5 of the 5 trials that ended have failed, more than sweep.max_failed_share (0.5)" in captured.err
     assert "x failed: RuntimeError: planted failure" in captured.err

@@ -1,7 +1,9 @@
 import gc
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -37,11 +39,9 @@ def make(make_actor: MakeActor) -> Callable[[], Actor]:
     return lambda: make_actor("task=spoiling", "training.epochs=2")
 
 
-def test_whatever_a_trial_does_to_its_process_the_next_one_is_as_in_a_new_one(
-    make: Callable[[], Actor],
-) -> None:
-    fresh = values_of(make().run("0000"))
-    used = make()
+def test_whatever_a_trial_does_to_its_process_the_next_one_is_as_in_a_new_one(make_actor: MakeActor) -> None:
+    fresh = values_of(make_actor("task=spoiling", "training.epochs=1").run("0000"))
+    used = make_actor("task=spoiling", "training.epochs=1")
     for number, spoil in enumerate(spoiling.RESTORED):
         # It may well fail by what it does.
         used.run(f"1{number:03d}", task__spoil=spoil)
@@ -121,8 +121,8 @@ def test_nothing_of_a_trial_is_left_in_memory(make: Callable[[], Actor]) -> None
 
 def test_memory_is_flat_over_many_trials(make: Callable[[], Actor]) -> None:
     used, sizes = make(), []
-    for number in range(30):
-        # Each leaves 8 MiB an epoch in a cycle: 480 MiB in all, if none of it came back.
+    for number in range(15):
+        # Each leaves 8 MiB an epoch in a cycle: 240 MiB in all, if none of it came back.
         used.run(f"{number:04d}", task__cycle=8, task__width=4 + number, task__fail=number % 5 == 4)
         sizes.append(remains._anonymous())
     # The allocator keeps some of what it has freed, by default up to 64 MiB.
@@ -158,6 +158,21 @@ def test_a_task_is_built_from_the_seed_whatever_it_draws_with(make: Callable[[],
     first = values_of(make().run("0000"))
     spoiling.RESTORED["generators"]()
     assert values_of(make().run("0000")) == first
+
+
+def test_what_imports_made_is_left_out_of_collections_from_trial_to_trial(
+    make: Callable[[], Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = make()
+    used.run("0000", epochs=1)
+    # Imported by the first trial, and so frozen between it and the second.
+    monkeypatch.setitem(sys.modules, "imported_late", ModuleType("imported_late"))
+    kept = []
+    for number in range(3):
+        used.run(f"000{number + 1}", epochs=1)
+        used.worker.cleanup()
+        kept.append(gc.get_freeze_count())
+    assert min(kept) > 0.9 * max(kept) > 10_000
 
 
 def test_warnings_filters_that_are_put_back_hold_at_once() -> None:
