@@ -19,7 +19,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 # A first study: a small dataset, a few short trials, under ten minutes on two cores.
 sweep: env
 	$(RUN) -m ristune.sweep --trials 8 data.uri=data/nearfield-small \
-		simulator.train=4096 simulator.val=512 simulator.test=512 training.epochs=4
+		simulator.train=4096 simulator.val=512 simulator.test=512 training.epochs=3
 
 # Everything CI runs: style, types, the tests on every core, and then, one at a time, those that start Ray
 # or an S3 server, or build the wheel.

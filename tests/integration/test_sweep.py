@@ -51,7 +51,13 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     (home / "mine" / "space" / "mixed.yaml").write_text(SPACE)
     more = ("--config-dir", str(home / "mine"), "space=mixed", "--trials", "14", "training.epochs=9")
     # One at a time, so that who is stopped does not hang on who reports first.
-    fixed = ("sweep.sampler=random", "sweep.seed=1", "sweep.concurrency=1")
+    fixed = (
+        "sweep.sampler=random",
+        "sweep.seed=1",
+        "sweep.concurrency=1",
+        "sweep.grace=1",
+        "sweep.reduction=3",
+    )
     process = start(home, "mixed", *more, *fixed, "tracking.mode=offline")
     sweep = end(process, home, "mixed")
     assert soon_gone(process.pid), leftovers(process.pid)

@@ -142,7 +142,7 @@ def test_whatever_happens_every_trial_is_told_once_and_the_rungs_are_those_of_th
 ) -> None:
     monkeypatch.setattr(search_module, "BACKOFF", 0.0)
     monkeypatch.setattr("os.fsync", lambda file: None)
-    config = toy("sweep.sampler=random")
+    config = toy("sweep.sampler=random", "sweep.grace=1", "sweep.reduction=3")
     resumed = failed = 0
     for seed in range(ORDERS):
         folder = tmp_path / str(seed)

@@ -13,7 +13,7 @@ from ristune.training.record import CLOCKS
 from ristune.trial import prepare
 from tests.sweep.actors import Actor, MakeActor, values_of
 
-DATA = ("sweep.resource=data", "sweep.first_share=0.1")
+DATA = ("sweep.resource=data", "sweep.first_share=0.1", "sweep.reduction=3")
 EPOCHS = 2
 
 
