@@ -145,7 +145,7 @@ def train_command(history: History, path: Path | None = None) -> str:
         path: of the trial's YAML; None for that of the best, which the sweep has written.
     """
     source = shlex.quote(str(path or Path(history.started["directory"]) / BEST_YAML))
-    return f"python -m ristune.train --from {source} training.epochs={4 * history.started['epochs']}"
+    return f"python -m ristune.train --from {source} training.epochs={4 * history.started['training_epochs']}"
 
 
 def _group(override: str) -> str:

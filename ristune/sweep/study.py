@@ -130,7 +130,13 @@ def _start(
     }
     if not started:
         journal.append(
-            Event.SWEEP_STARTED, name=directory.name, epochs=0, config_dirs=[], dataset_id="", **now
+            Event.SWEEP_STARTED,
+            name=directory.name,
+            epochs=0,
+            training_epochs=0,
+            config_dirs=[],
+            dataset_id="",
+            **now,
         )
         return
     for name, value in study.items():

@@ -212,6 +212,7 @@ def _note_start(sweep: SweepPlan, journal: Journal) -> None:
     started = {
         "name": sweep.name,
         "epochs": total_epochs(config.sweep, config.training.epochs),
+        "training_epochs": config.training.epochs,
         "config_dirs": config.config_dirs,
         "dataset_id": sweep.dataset_id,
     }

@@ -11,6 +11,7 @@ STARTED = {
     "directory": "runs/made-up",
     "requested": 6,
     "epochs": 9,
+    "training_epochs": 9,
     "overrides": ["task=toy", "space=toy", "sweep.seed=3", "training.epochs=9", "data.uri=data/x"],
     "config_dirs": ["/somewhere/configs"],
     "command": "python -m ristune.sweep --trials 6",
