@@ -90,6 +90,11 @@ class JournaledSearch(Searcher):
         """Optuna's, of which it shows the window that its sampler sees."""
         return self._proposer.study
 
+    @property
+    def done(self) -> bool:
+        """Whether all trials have been told."""
+        return not self._open and len(self.journal.history.trials) >= self._limit
+
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
     ) -> bool:

@@ -124,10 +124,15 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
             if trial.state.ended:
                 resume.drop(sweep.directory / "trials" / trial.id)
         try:
-            with ray_running(sweep.resources, sweep.address, sweep.directory / RAY_LOG) as scratch:
-                # Ray has put a handler of its own in place.
-                interrupt.install()
-                _run_trials(sweep, journal, displays, interrupt, scratch)
+            search = JournaledSearch(
+                sweep.space, journal, sweep.config.sweep, sweep.trials, sweep.config.training.ceiling
+            )
+            # A driver that was killed at the very end has left nothing to run.
+            if not search.done:
+                with ray_running(sweep.resources, sweep.address, sweep.directory / RAY_LOG) as scratch:
+                    # Ray has put a handler of its own in place.
+                    interrupt.install()
+                    _run_trials(sweep, search, displays, interrupt, scratch)
             if interrupt.failure:
                 outcome, reason = BROKEN, interrupt.failure
             elif interrupt.reason:
@@ -145,10 +150,8 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
 
 
 def _run_trials(
-    sweep: SweepPlan, journal: Journal, displays: Displays, interrupt: Interrupt, scratch: Path
+    sweep: SweepPlan, search: JournaledSearch, displays: Displays, interrupt: Interrupt, scratch: Path
 ) -> None:
-    config = sweep.config
-    search = JournaledSearch(sweep.space, journal, config.sweep, sweep.trials, config.training.ceiling)
     try:
         _tune(sweep, search, Turns(search, displays), interrupt, scratch)
     finally:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ristune.sweep import results
+from ristune.sweep import results, tuner
 from ristune.sweep.__main__ import main
 from ristune.sweep.history import State
 from ristune.sweep.space import check_point
@@ -22,7 +22,9 @@ SPACE = {
 FIXED = ("sweep.concurrency=1", "sweep.startup_trials=3", "tracking.mode=disabled")
 
 
-def test_a_sweep_by_shares_of_the_data_is_what_the_next_one_begins_from(home: Path) -> None:
+def test_a_sweep_by_shares_of_the_data_is_what_the_next_one_begins_from(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (home / "mine" / "space").mkdir(parents=True)
     (home / "mine" / "space" / "wider.yaml").write_text(yaml.safe_dump(SPACE, sort_keys=False))
     shares = ("sweep.resource=data", "sweep.first_share=0.25", "sweep.reduction=2", "training.epochs=2")
@@ -51,3 +53,12 @@ def test_a_sweep_by_shares_of_the_data_is_what_the_next_one_begins_from(home: Pa
     # What was not searched there has the value that the configuration there gave it.
     assert told and all(check_point(space, event["values"]) == "" for event in told)
     assert {event["trial"] for event in told} <= {trial.id for trial in trials}
+
+    # A driver that was killed when all had been told has nothing left to run: Ray is not started.
+    journal = home / "runs" / "new" / "journal" / "events.jsonl"
+    *lines, last = journal.read_text().splitlines(keepends=True)
+    assert '"sweep_ended"' in last
+    journal.write_text("".join(lines))
+    monkeypatch.delattr(tuner, "ray_running")
+    assert main(["--resume", str(home / "runs" / "new")]) == 0
+    assert results.load(home / "runs" / "new").ended["outcome"] == "finished"

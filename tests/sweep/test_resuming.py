@@ -106,6 +106,14 @@ def test_no_trial_is_taken_away() -> None:
         trials_in_total(history(asked("0000"), asked("0001")), 1)
 
 
+@pytest.mark.parametrize("outcome", ["broken", "interrupted"])
+def test_one_that_broke_when_all_trials_had_ended_may_still_be_ended(outcome: str) -> None:
+    names = [f"{number:04d}" for number in range(6)]
+    whole = history(*map(asked, names), *[told(name, "complete") for name in names])
+    whole.apply({**ENDED, "outcome": outcome})
+    assert trials_in_total(whole, None) == 6
+
+
 def test_a_sweep_that_has_ended_wants_more_trials() -> None:
     names = [f"{number:04d}" for number in range(6)]
     whole: History = history(*map(asked, names), *[told(name, "complete") for name in names], ENDED)
