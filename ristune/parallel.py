@@ -108,6 +108,12 @@ def ray_running(cores: int, gpus: int, address: str | None, variables: Mapping[s
             ray.shutdown()
 
 
+def clear_up() -> None:
+    """End what is left of a Ray whose driver was killed, as the start of the next one does."""
+    with scratch_folder():
+        pass
+
+
 class _Worker:
     """A process that runs one item at a time, and says meanwhile how far it is."""
 

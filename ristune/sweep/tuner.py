@@ -14,6 +14,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from ristune.config import Config
+from ristune.parallel import clear_up
 from ristune.sweep import results
 from ristune.sweep.ending import RAY_LOG
 from ristune.sweep.engine import ray_running
@@ -127,8 +128,10 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
             search = JournaledSearch(
                 sweep.space, journal, sweep.config.sweep, sweep.trials, sweep.config.training.ceiling
             )
-            # A driver that was killed at the very end has left nothing to run.
-            if not search.done:
+            if search.done:
+                # A driver that was killed at the very end has left nothing to run, but its Ray perhaps.
+                clear_up()
+            else:
                 with ray_running(sweep.resources, sweep.address, sweep.directory / RAY_LOG) as scratch:
                     # Ray has put a handler of its own in place.
                     interrupt.install()
