@@ -57,6 +57,8 @@ class SweepConfig:
         require(self.startup_trials >= 1, "sweep.startup_trials", self.startup_trials, "at least 1")
         require(self.history >= LEAST_HISTORY, "sweep.history", self.history, f"at least {LEAST_HISTORY}")
         require(0 < self.first_share <= 1, "sweep.first_share", self.first_share, "in (0, 1]")
+        rule = f"at most half of sweep.history ({self.history}), or the model would never be used"
+        require(self.startup_trials <= self.history / 2, "sweep.startup_trials", self.startup_trials, rule)
         require(self.grace >= 1, "sweep.grace", self.grace, "at least 1")
         require(self.reduction >= 2, "sweep.reduction", self.reduction, "at least 2")
         require(self.concurrency >= 0, "sweep.concurrency", self.concurrency, "0 (auto) or more")

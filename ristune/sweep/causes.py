@@ -9,6 +9,8 @@ from ristune.sweep.worker import WornOut
 NODE_LOST, DIED = "its node has died", "its worker process has died"
 # What a traceback of a worker has, and an account of its death has not.
 RAISED = "ray::"
+# What passes by itself, or by somebody's hand.
+PASSING = ("OSError", "Held")
 KILLED = (
     "its process crashed or was killed, as the system does when memory runs out "
     "(lower sweep.concurrency for fewer trials at once)"
@@ -37,7 +39,17 @@ class Loss:
         Args:
             before: the reason of the failure before; empty if there was none.
         """
-        return self.raised and ("InputError" in self.reason.partition(":")[0] or self.reason == before)
+        return self.raised and ("InputError" in self.reason.partition(":")[0] or again(self.reason, before))
+
+
+def again(reason: str, before: str) -> bool:
+    """Whether a failure is the one before, and would come a third time; a full disk may have been emptied.
+
+    Args:
+        reason: of the failure.
+        before: of the one before; empty if there was none.
+    """
+    return reason == before and not any(name in reason.partition(":")[0] for name in PASSING)
 
 
 def diagnose(error: str) -> Loss:

@@ -143,8 +143,10 @@ class Proposer:
                 return
             # Another version of a library proposes otherwise: what was tried counts.
             self._discard(trial)
-        elif self._queue and event["source"] == ENQUEUED:
-            self._queue.popleft()
+        elif event["source"] == ENQUEUED:
+            # Points before it were not of use then, and are not now.
+            while self._queue and not self._queue.popleft().items() <= values.items():
+                continue
         running = create_trial(
             state=TrialState.RUNNING,
             params=values,
@@ -196,6 +198,7 @@ class Proposer:
     def _discard(self, trial: str) -> None:
         asked = self._open.pop(trial, None)
         if asked is not None:
+            self._seen.discard(_key(asked.params))
             self.study.tell(asked, state=TrialState.FAIL)
             self._asked -= 1
 

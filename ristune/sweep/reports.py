@@ -1,6 +1,7 @@
 """What a trial reports: of ristune's own workers, and of anybody's Tune script."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,20 +59,16 @@ def plain_report(
     Returns:
         As `own_report`; the record holds the result's numbers.
     """
-    if time_attr not in result or metric not in result:
-        name = metric if time_attr in result else time_attr
-        return {
-            "epoch": 0,
-            "status": str(Status.FAILED),
-            "reason": f"a report without {name!r}",
-            "record": None,
-        }
-    epoch, value = int(result[time_attr]), result[metric]
+    wrong = _refusal(result, metric, time_attr)
+    if wrong:
+        return {"epoch": 0, "status": str(Status.FAILED), "reason": wrong, "record": None}
+    epoch, value = int(result[time_attr]), number(result[metric])
     finite = _finite(value)
     if finite and (best is None or sign * value < best):
         best, best_epoch = sign * value, epoch
     reason = "" if finite else f"{metric} is {value}"
-    numbers = {k: v for k, v in result.items() if isinstance(v, bool | int | float) and k != "done"}
+    values = {name: number(value) for name, value in result.items() if name != "done"}
+    plain = {name: value for name, value in values.items() if isinstance(value, bool | int | float)}
     row = {
         "epoch": epoch,
         "objective": ceiling if best is None else best,
@@ -80,7 +77,29 @@ def plain_report(
         "reason": reason,
     }
     seconds = {"seconds": float(result.get("time_this_iter_s", 0.0)), "samples_per_second": 0.0}
-    return {**row, "record": {**numbers, **seconds, **row}, "warnings": []}
+    return {**row, "record": {**plain, **seconds, **row}, "warnings": []}
+
+
+def number(value: Any) -> Any:
+    """A number of NumPy's, or a tensor of one, as Python's own; anything else as it is."""
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, numbers.Real) or getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
+
+
+def _refusal(result: Mapping[str, Any], metric: str, time_attr: str) -> str:
+    """Why a result of a script cannot be a report; empty if it can."""
+    if metric not in result and time_attr not in result:
+        return "it ended without a report"
+    for name in (time_attr, metric):
+        if name not in result:
+            return f"a report must have {name!r}"
+    count = number(result[time_attr])
+    if not _finite(count) or count != int(count) or count < 1:
+        return f"{time_attr} must count from 1 on, and is {count!r}: give another time_attr"
+    return ""
 
 
 def _finite(value: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ristune.errors import InputError
 from ristune.sweep.history import History
 from ristune.sweep.reports import sound
 from ristune.sweep_config import SweepConfig
@@ -144,7 +145,11 @@ class Halving:
         """Take in the decisions of a journal."""
         for rung, objectives in history.rungs.items():
             for trial, objective in objectives.items():
-                self.rungs[self.bracket(trial)][rung].enter(trial, objective)
+                there = self.rungs[self.bracket(trial)]
+                if rung not in there:
+                    rule = f"the journal has decisions at {rung}, so that it must be one of them"
+                    raise InputError("rungs", list(self.rungs[0]), rule, "give the settings of before")
+                there[rung].enter(trial, objective)
 
     def describe(self) -> str:
         """Trials at each rung."""

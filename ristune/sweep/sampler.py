@@ -76,7 +76,12 @@ def _sampler(config: SweepConfig, seed: int) -> BaseSampler:
         return optuna.samplers.RandomSampler(seed=seed)
     if config.sampler == "qmc":
         # One sequence for all trials: its scrambling must be the same each time.
-        return optuna.samplers.QMCSampler(seed=config.seed, scramble=True, warn_independent_sampling=False)
+        return optuna.samplers.QMCSampler(
+            seed=config.seed,
+            scramble=True,
+            independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+            warn_independent_sampling=False,
+        )
     if config.sampler == "cmaes":
         return optuna.samplers.CmaEsSampler(
             seed=seed,

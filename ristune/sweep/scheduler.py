@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from ristune.errors import InputError, require
 from ristune.sweep.engine import not_restored
 from ristune.sweep.guard import STOP, Guard
 from ristune.sweep.history import State
@@ -34,7 +35,9 @@ class GuardedASHA(AsyncHyperBandScheduler):
         # No metric, as for the searcher: Ray ends a sweep for one report without it.
         super().__init__(metric=None, mode=None, max_t=max_t)
         self._search = search
-        rungs = rung_levels(config, max_t) if rungs is None else rungs
+        rungs = rung_levels(config, max_t) if rungs is None else sorted(rungs)
+        require(all(0 < rung < max_t for rung in rungs), "rungs", rungs, f"above 0 and below max_t ({max_t})")
+        self._last = max_t
         self.rule = make_rule(config, rungs)
         self.rule.recall(history)
         self._guard = Guard(self.rule, search.decided, history)
@@ -48,7 +51,15 @@ class GuardedASHA(AsyncHyperBandScheduler):
         return True
 
     def on_trial_add(self, tune_controller: object, trial: Trial) -> None:
-        """Take note of nothing: a trial joins with its first report."""
+        """Take note of nothing: a trial joins with its first report.
+
+        Raises:
+            InputError: if Ray is to start failed trials anew: then two of them would run.
+        """
+        if trial.max_failures:
+            rule = "it must be 0: the searcher has failed trials run again, and Ray would run them twice"
+            remedy = "set max_retries of the searcher"
+            raise InputError("FailureConfig.max_failures", trial.max_failures, rule, remedy)
 
     def on_trial_remove(self, tune_controller: object, trial: Trial) -> None:
         """Forget nothing: a trial that never ran is in no rung."""
@@ -74,7 +85,8 @@ class GuardedASHA(AsyncHyperBandScheduler):
         # What failed may run again, and is not to be stopped then.
         failed = report.get("status") == State.FAILED
         decision = STOP if failed else self._guard.decide(name, report)
-        action: str = TrialScheduler.STOP if decision == STOP else TrialScheduler.CONTINUE
+        whole = report.get("epoch", 0) >= self._last
+        action: str = TrialScheduler.STOP if decision == STOP or whole else TrialScheduler.CONTINUE
         return action
 
     def on_trial_complete(self, tune_controller: object, trial: Trial, result: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from ray.tune.search import Searcher
 
-from ristune.sweep.causes import diagnose
+from ristune.sweep.causes import again, diagnose
 from ristune.sweep.engine import not_restored
 from ristune.sweep.guard import STOP, Decision
 from ristune.sweep.history import State, TrialHistory
@@ -20,8 +20,8 @@ from ristune.sweep.telling import verdict
 from ristune.sweep_config import SweepConfig
 
 _ENDS = {"running": State.STOPPED, "complete": State.COMPLETE, "diverged": State.DIVERGED, "oom": State.OOM}
-# Seconds before a failed trial runs again, doubled with each of its failures.
-BACKOFF = 1.0
+# Seconds before a lost trial runs again, doubled each time, up to so many times.
+BACKOFF, LONGEST = 1.0, 6
 
 
 @dataclass
@@ -32,6 +32,7 @@ class _Open:
         values: searched values by path.
         failures: that count against it.
         reason: of the last failure.
+        losses: how often it has lost its actor, counted or not.
         ray: Ray's name of the trial while it is in Ray's hands, else empty.
         due: when it may run again, by the monotonic clock.
         noted: the last epoch that was noted of it while it is in Ray's hands.
@@ -40,6 +41,7 @@ class _Open:
     values: Mapping[str, Scalar]
     failures: int = 0
     reason: str = ""
+    losses: int = 0
     ray: str = ""
     due: float = 0.0
     noted: int = 0
@@ -75,7 +77,7 @@ class JournaledSearch(Searcher):
         self._proposer = Proposer(space, settings)
         self._open: dict[str, _Open] = {}
         self._names: dict[str, str] = {}
-        self._decisions: list[Decision] = []
+        self._decisions: dict[str, list[Decision]] = {}
         self._proposer.recall(journal.history)
         for trial in list(journal.history.trials.values()):
             if not trial.state.ended:
@@ -108,8 +110,7 @@ class JournaledSearch(Searcher):
             trial_id: Ray's name of the trial; asked again, it gets the same values.
 
         Returns:
-            The trial's configuration; FINISHED once all are told; None while there is nothing to start, but
-            a trial that runs may have to run again.
+            The trial's configuration; FINISHED once all are told; None while a trial may have to run again.
         """
         if trial_id in self._names:
             name = self._names[trial_id]
@@ -148,7 +149,7 @@ class JournaledSearch(Searcher):
 
     def decided(self, decision: Decision) -> None:
         """Keep a decision until its report is noted: a journal that ends between the two has neither."""
-        self._decisions.append(decision)
+        self._decisions.setdefault(decision.trial, []).append(decision)
 
     def started(self, trial_id: str) -> None:
         """Note that a trial has begun to run."""
@@ -170,17 +171,19 @@ class JournaledSearch(Searcher):
         Args:
             trial_id: Ray's name of the trial.
             result: its last report, flat; None if it never reported.
-            error: whether its actor was lost: `on_trial_error` says how. An exception that the actor
-                outlived is a status in `result`.
+            error: whether its actor was lost; an exception that it outlived is a status in `result`.
         """
+        if error:
+            # Of a scheduler that says why, the trial is no more in Ray's hands.
+            self.on_trial_error(trial_id, "")
         name = self.name_of(trial_id)
-        if name is None or error:
+        if name is None:
             return
         report = self.read(name, result) if result else {}
         if report.get("status") == State.FAILED:
             self._note(name, report)
-            certain = bool(report.get("certain")) or self._open[name].reason == report.get("reason")
-            self._failed(name, str(report.get("reason", "")), certain)
+            reason = str(report.get("reason", ""))
+            self._failed(name, reason, bool(report.get("certain")) or again(reason, self._open[name].reason))
         elif report.get("status") not in _ENDS:
             self._release(name, "it ended before its first report")
         else:
@@ -223,7 +226,7 @@ class JournaledSearch(Searcher):
 
     def _take_up(self, known: TrialHistory) -> None:
         reason = known.reason if known.failures else ""
-        self._open[known.id] = _Open(known.values, known.failures, reason, noted=known.epoch)
+        self._open[known.id] = _Open(known.values, known.failures, reason, known.failures, noted=known.epoch)
         status = known.records[-1]["status"] if known.records else "running"
         if status != "running":
             self._tell(known.id, _ENDS[status], str(known.records[-1].get("reason", "")))
@@ -254,8 +257,7 @@ class JournaledSearch(Searcher):
             events.append((Event.REPORTED, {"trial": name, "record": report["record"]}))
         for text in report.get("warnings", ()):
             events.append((Event.WARNED, {"trial": name, "text": text}))
-        decisions, self._decisions = self._decisions, []
-        for decision in decisions:
+        for decision in self._decisions.pop(name, ()):
             events.append((Event.DECIDED, decision.fields()))
             if decision.decision == STOP:
                 events.append((Event.STOPPED, {"trial": decision.trial, "reason": decision.reason}))
@@ -273,9 +275,12 @@ class JournaledSearch(Searcher):
     def _retry(self, name: str, reason: str, counted: bool) -> None:
         trial = self._open[name]
         trial.ray = ""
+        trial.due = time.monotonic() + BACKOFF * 2 ** min(trial.losses, LONGEST)
+        trial.losses += 1
+        # What was decided of a report that is not noted is not of the journal.
+        self._decisions.pop(name, None)
         if counted:
             trial.reason = reason
-            trial.due = time.monotonic() + BACKOFF * 2**trial.failures
             trial.failures += 1
         self.journal.append(Event.RETRIED, trial=name, reason=reason, counted=counted)
 

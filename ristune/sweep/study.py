@@ -15,7 +15,7 @@ from ristune.errors import InputError, require
 from ristune.overrides import literal
 from ristune.sweep.history import State
 from ristune.sweep.journal import FILE, Event, Journal
-from ristune.sweep.reports import plain_report
+from ristune.sweep.reports import number, plain_report
 from ristune.sweep.search import JournaledSearch
 from ristune.sweep.space import Scalar
 from ristune.sweep.space_parsing import read_space
@@ -56,6 +56,7 @@ class StudySearch(JournaledSearch):
         time_attr: str = "training_iteration",
         **settings: Any,
     ) -> None:
+        require(trials >= 1, "trials", trials, "at least 1")
         require(mode in SIGNS, "mode", mode, "min or max")
         require(NAME not in space, "space", NAME, f"names other than {NAME!r}, which tells trials apart")
         config = compose([f"sweep.{name}={literal(value)}" for name, value in settings.items()])
@@ -68,6 +69,7 @@ class StudySearch(JournaledSearch):
         sampler = {"sampler": config.sweep.sampler, "seed": config.sweep.seed}
         _start(journal, Path(directory), trials, {"space": entries, "metric": metric, "mode": mode}, sampler)
         super().__init__(parsed, journal, config.sweep, trials, config.training.ceiling)
+        self._end_if_done()
 
     def request(self, name: str, values: Mapping[str, Scalar]) -> dict[str, Any]:
         """The values themselves, and the trial's name."""
@@ -75,14 +77,18 @@ class StudySearch(JournaledSearch):
 
     def read(self, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
         """A result of the script as a report; one without the metric fails its trial."""
-        known = self.journal.history.trials[name]
+        # A script that is run again may begin a trial anew: what is reported anew is not known yet.
+        count = number(result.get(self._time_attr, 0))
+        count = count if isinstance(count, int | float) else 0
+        known = [row for row in self.journal.history.trials[name].records if row["epoch"] < count]
+        best_epoch = known[-1]["best_epoch"] if known else 0
         return plain_report(
             result,
             self._metric_name,
             self._sign,
             self._time_attr,
-            known.objective,
-            known.best_epoch,
+            known[-1]["objective"] if best_epoch else None,
+            best_epoch,
             self._ceiling,
         )
 
@@ -91,6 +97,7 @@ class StudySearch(JournaledSearch):
         request = super().suggest(trial_id)
         if isinstance(request, dict):
             self.started(trial_id)
+        self._end_if_done()
         return request
 
     def on_trial_complete(
@@ -98,16 +105,17 @@ class StudySearch(JournaledSearch):
     ) -> None:
         """Tell the sampler how a trial ended; with the last one the study has ended."""
         super().on_trial_complete(trial_id, result, error)
-        history = self.journal.history
-        ended = history.count(*(state for state in State if state.ended))
-        if ended >= self._limit and not history.ended:
-            self.journal.append(Event.SWEEP_ENDED, outcome="finished", reason="")
+        self._end_if_done()
 
     def end_of(self, name: str, report: Mapping[str, Any]) -> State:
         """Complete, unless it was stopped or has diverged."""
         if report["status"] != "running":
             return super().end_of(name, report)
         return State.STOPPED if self.journal.history.trials[name].stopping else State.COMPLETE
+
+    def _end_if_done(self) -> None:
+        if self.done and not self.journal.history.ended:
+            self.journal.append(Event.SWEEP_ENDED, outcome="finished", reason="")
 
 
 def _start(

@@ -60,7 +60,9 @@ def verdict(
         return Verdict(PRUNED, best, True, trial.epoch)
     if state is State.STOPPED and config.stopped == "quantile":
         return Verdict(COMPLETE, expected(trial, best, others), True, trial.epoch)
-    feasible = config.diverged == "best" or state in (State.COMPLETE, State.STOPPED)
+    diverged = state is State.DIVERGED and config.diverged == "infeasible"
+    # Memory that was short once will be again.
+    feasible = not diverged and state is not State.OOM
     return Verdict(COMPLETE, best, feasible, trial.epoch)
 
 

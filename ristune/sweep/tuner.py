@@ -225,4 +225,5 @@ def _note_start(sweep: SweepPlan, journal: Journal) -> None:
     first: tuple[Event, Mapping[str, Any]] = (Event.SWEEP_STARTED, {**started, **now})
     if journal.history.started:
         first = (Event.SWEEP_RESUMED, now)
-    journal.extend([first, *sweep.knowledge.events()])
+    # Last: a journal that was cut off on the way has not started, and is begun anew.
+    journal.extend([*sweep.knowledge.events(), first])
