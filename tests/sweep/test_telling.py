@@ -30,12 +30,14 @@ def test_without_a_finite_validation_it_is_infeasible(toy: Toy, state: State) ->
 
 
 @pytest.mark.parametrize(("setting", "feasible"), [("best", True), ("infeasible", False)])
-@pytest.mark.parametrize("state", [State.DIVERGED, State.OOM])
-def test_what_diverged_late_is_told_as_configured(
-    toy: Toy, state: State, setting: str, feasible: bool
-) -> None:
+def test_what_diverged_late_is_told_as_configured(toy: Toy, setting: str, feasible: bool) -> None:
     config = toy(f"sweep.diverged={setting}").sweep
-    assert verdict(state, trial(0.5, 0.3), [], config, CEILING) == Verdict("complete", 0.3, feasible, 2)
+    told_as = verdict(State.DIVERGED, trial(0.5, 0.3), [], config, CEILING)
+    assert told_as == Verdict("complete", 0.3, feasible, 2)
+
+
+def test_out_of_memory_is_kept_away_from_however_good_it_was(toy: Toy) -> None:
+    assert verdict(State.OOM, trial(0.3), [], toy().sweep, CEILING) == Verdict("complete", 0.3, False, 1)
 
 
 @pytest.mark.parametrize("setting", ["best", "infeasible"])
