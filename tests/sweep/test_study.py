@@ -196,7 +196,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, script: Script) -> None:
         ({"mode": "least"}, "mode: got 'least'"),
         ({"trials": 0}, "trials: got 0"),
         ({"grace": 0}, "sweep.grace: got 0"),
-        ({"startup_trials": 150}, "sweep.startup_trials: got 150; it must be at most half of sweep.history"),
+        ({"startup_trials": 151}, "sweep.startup_trials: got 151; it must be at most half of sweep.history"),
     ):
         with pytest.raises(InputError, match=message):
             StudySearch(
