@@ -41,8 +41,8 @@ EXAMPLES = """\
   python -m ristune.sweep --trials 50 task=mine space=mine --config-dir my_configs   # a task of your own
   python -m ristune.sweep --resume runs/NAME                     # go on after Ctrl-C or a crash
   python -m ristune.sweep --resume runs/NAME --trials 400        # more trials for a sweep that has ended
-  python -m ristune.sweep --trials 50 --enqueue runs/OLD/best.yaml --warm-start runs/OLD   # from what is
-  known python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
+  python -m ristune.sweep --trials 50 --enqueue runs/OLD/best.yaml --warm-start runs/OLD   # what is known
+  python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
                                                        # on a Ray cluster whose nodes share this folder
   python -m ristune.sweep status NAME --follow                   # how a sweep stands, from any terminal
   python -m ristune.sweep list                                   # all sweeps of runs/

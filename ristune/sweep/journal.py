@@ -24,8 +24,7 @@ class Event(StrEnum):
     """What can happen. Every event carries `event` and `time` (seconds since the epoch of Unix).
 
     - sweep_started: name, directory, requested, epochs (of a whole trial), training_epochs, source,
-    overrides, config_dirs, command, dataset_id,
-      resources, versions
+      overrides, config_dirs, command, dataset_id, resources, versions
     - sweep_resumed: requested, source, overrides, command, resources, versions, all as they are now
     - known: source (a sweep), trial (there), values, value, feasible: it is no trial of this sweep
     - enqueued: values: a point, or a part of one, to be tried before what the sampler proposes
