@@ -1,7 +1,7 @@
 """How the engine's own work grows with the study, and what a bounded history costs.
 
     python -m benchmarks.sweep.scale time   [--trials 10000] [--workers 1000] [sweep.history=300 ...]
-    python -m benchmarks.sweep.scale regret [--trials 600] [--seeds 30] [--processes 2] [sweep.history=300 ...]
+    python -m benchmarks.sweep.scale regret [--trials 600] [--seeds 30] [--processes 2] [PATH=VALUE ...]
 
 `time` runs a study on a simulated clock: the real searcher, scheduler and journal (with its fsync), and
 workers that only wait. It prints milliseconds of an ask, and of a report (scheduler, journal and searcher
