@@ -106,6 +106,30 @@ def test_points_of_the_user_come_first_and_are_filled_up(toy: Toy, tmp_path: Pat
     journal.close()
 
 
+def test_a_point_that_was_passed_over_takes_no_other_with_it_when_the_sweep_goes_on(
+    toy: Toy, tmp_path: Path
+) -> None:
+    config, space = toy(), read_space(MIXED)
+    whole = {"lr": 0.01, "width": 8, "kind": "b"}
+    journal = Journal(tmp_path / FILE)
+    for point in (whole, whole, {"lr": 0.02}, {"lr": 0.03}):
+        journal.append(Event.ENQUEUED, values=point)
+    search = JournaledSearch(space, journal, config.sweep, 9, CEILING)
+    assert [search.suggest(f"r{n}")["values"]["lr"] for n in range(2)] == [0.01, 0.02]
+    journal.close()
+    journal = Journal(tmp_path / FILE)
+    search = JournaledSearch(space, journal, config.sweep, 9, CEILING)
+    found = [search.suggest(f"s{n}")["values"]["lr"] for n in range(4)]
+    assert found[:3] == [0.01, 0.02, 0.03] and found[3] not in found[:3]
+    journal.close()
+
+
+def test_a_sequence_draws_what_it_does_not_cover_anew_each_time(toy: Toy, make_bench: MakeBench) -> None:
+    bench = make_bench(toy("sweep.sampler=qmc"), limit=12, space=read_space(MIXED))
+    momenta = [values["momentum"] for values in run(bench, 12) if "momentum" in values]
+    assert len(set(momenta)) == len(momenta) > 3
+
+
 def test_what_is_known_is_learned_from_and_is_no_trial(toy: Toy, make_bench: MakeBench) -> None:
     space = read_space({"lr": {"low": 1e-4, "high": 1e-1, "log": True}})
     config = toy("sweep.startup_trials=10").sweep
