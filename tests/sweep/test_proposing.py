@@ -45,26 +45,27 @@ def test_a_study_that_is_resumed_proposes_what_it_would_have_proposed(
 ) -> None:
     config = toy(f"sweep.sampler={name}", "sweep.startup_trials=4")
     space = read_space(MIXED)
-    whole, first = make_bench(config, limit=14, space=space), make_bench(config, limit=14, space=space)
-    expected = run(whole, 14)
-    found = run(first, 9)
+    # A Gaussian process takes a quarter of a second for each.
+    count = 8 if name == "gp" else 14
+    whole, first = make_bench(config, limit=count, space=space), make_bench(config, limit=count, space=space)
+    expected = run(whole, count)
+    found = run(first, count - 3)
     first.journal.close()
-    second = Bench(config, first.journal.path.parent, 14, space)
-    found += run(second, 5, first=9)
+    second = Bench(config, first.journal.path.parent, count, space)
+    found += run(second, 3, first=count - 3)
     second.journal.close()
     assert found == expected
-    assert len({str(values) for values in found}) == 14
+    assert len({str(values) for values in found}) == count
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp"])
 def test_a_model_keeps_away_from_where_trials_diverge(toy: Toy, make_bench: MakeBench, name: str) -> None:
     space = read_space({"lr": {"low": 1e-4, "high": 1.0, "log": True}})
-    bench = make_bench(
-        toy(f"sweep.sampler={name}", "sweep.startup_trials=8", "sweep.seed=1"), limit=24, space=space
-    )
-    diverged = [values["lr"] > 0.03 for values in run(bench, 24)]
+    config = toy(f"sweep.sampler={name}", "sweep.startup_trials=8", "sweep.seed=1")
+    bench = make_bench(config, limit=16, space=space)
+    diverged = [values["lr"] > 0.03 for values in run(bench, 16)]
     assert sum(diverged[:8]) >= 2
-    assert np.mean(diverged[12:]) < 0.3
+    assert sum(diverged[10:]) <= 1
 
 
 def test_no_point_is_tried_twice_and_a_finite_space_ends(toy: Toy, make_bench: MakeBench) -> None:
