@@ -51,8 +51,10 @@ def plan(
         moment = str(rng.choice(list(moments), p=list(moments.values())))
         share, delay, which = rng.random(3).tolist()
         kills.append(Kill(str(target), moment, share, delay * DELAYS[moment], which))
-    # An early one may meet any driver of a sweep, a late one only its last.
-    return [
-        sorted(kills[start : start + each], key=lambda kill: (kill.moment == LATE, kill.share))
-        for start in range(0, len(kills), each)
-    ]
+    return [sorted(kills[start : start + each], key=_place) for start in range(0, len(kills), each)]
+
+
+def _place(kill: Kill) -> tuple[bool, float]:
+    """Half of the early ones meet the first driver of a sweep, the others any; a late one meets the last."""
+    first = kill.moment == EARLY and kill.share < 0.5
+    return kill.moment == LATE, 0.0 if first else kill.share
