@@ -107,7 +107,7 @@ class JournaledSearch(Searcher):
         """Values for a trial that Ray may start.
 
         Args:
-            trial_id: Ray's name of the trial; asked again, it gets the same values.
+            trial_id: Ray's name of it; asked again, it gets the same values.
 
         Returns:
             The trial's configuration; FINISHED once all are told; None while a trial may have to run again.
@@ -174,7 +174,6 @@ class JournaledSearch(Searcher):
             error: whether its actor was lost; an exception that it outlived is a status in `result`.
         """
         if error:
-            # Of a scheduler that says why, the trial is no more in Ray's hands.
             self.on_trial_error(trial_id, "")
         name = self.name_of(trial_id)
         if name is None:
@@ -214,7 +213,7 @@ class JournaledSearch(Searcher):
             self._failed(name, loss.reason, loss.certain(self._open[name].reason))
 
     def close(self, reason: str) -> None:
-        """Note that the trials that have not ended are interrupted; the sweep may be resumed."""
+        """Note that the trials that have not ended are interrupted."""
         for name in list(self._open):
             self._release(name, reason)
 
@@ -275,9 +274,10 @@ class JournaledSearch(Searcher):
     def _retry(self, name: str, reason: str, counted: bool) -> None:
         trial = self._open[name]
         trial.ray = ""
-        trial.due = time.monotonic() + BACKOFF * 2 ** min(trial.losses, LONGEST)
+        # A worn worker or a lost machine is no reason to wait, the first time.
+        if counted or trial.losses:
+            trial.due = time.monotonic() + BACKOFF * 2 ** min(trial.losses, LONGEST)
         trial.losses += 1
-        # What was decided of a report that is not noted is not of the journal.
         self._decisions.pop(name, None)
         if counted:
             trial.reason = reason

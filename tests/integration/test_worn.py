@@ -19,7 +19,13 @@ def test_a_worn_worker_is_replaced_and_no_trial_fails_by_it(home: Path) -> None:
         str(CONFIGS),
     )
     data = ("simulator.train=64", "simulator.val=64", "simulator.test=64", f"data.uri={home / 'data'}")
-    once = ("training.epochs=1", "training.device=cpu", "sweep.concurrency=1", "tracking.mode=disabled")
+    once = (
+        "training.epochs=1",
+        "sweep.grace=1",
+        "training.device=cpu",
+        "sweep.concurrency=1",
+        "tracking.mode=disabled",
+    )
     more = ("--name", "worn", "--trials", "3", f"output={home / 'runs'}", "sweep.max_retries=0")
     process = launch(["ristune.sweep", *task, *data, *once, *more], environment(home))
     sweep = end(process, home, "worn")

@@ -215,9 +215,12 @@ def test_a_lost_machine_is_waited_for_longer_each_time(
     monkeypatch.setattr(search_module, "BACKOFF", 100.0)
     error = tmp_path / "error.txt"
     error.write_text("The actor died because its node has died.")
-    trial = script.start()
-    trial.error_file = str(error)
-    script.lose(trial)
+    for _ in range(2):
+        # At once the first time.
+        trial = script.start()
+        assert trial.config["trial"] == "0000"
+        trial.error_file = str(error)
+        script.lose(trial)
     # It does not count, and does not run again at once.
     assert script.trial("0000").failures == 0
     assert script.start().config["trial"] == "0001"
