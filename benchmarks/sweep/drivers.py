@@ -123,6 +123,7 @@ class Driver:
                 raise TimeoutError(
                     f"nothing has happened for {PATIENCE:.0f} s, with {leftovers(self.process.pid)}"
                 )
+            # The driver is another process; its journal is all that it tells.
             time.sleep(PERIOD)
         return True
 

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from benchmarks.sweep.surfaces import Surface, hartmann, training
-from benchmarks.sweep.virtual import by_trial, run
+from benchmarks.sweep.virtual import Values, by_trial, run
 from ristune.config import compose
 
 SURFACES = {"hartmann": hartmann, "training": training}
@@ -54,8 +54,8 @@ def measure(trials: int, workers: int, overrides: Sequence[str]) -> None:
     rng = np.random.default_rng(0)
     pace: dict[str, float] = {}
 
-    def curve(trial: str, values: object, epoch: int) -> tuple[float, float]:
-        final = surface.value(values)  # type: ignore[arg-type]
+    def curve(trial: str, values: Values, epoch: int) -> tuple[float, float]:
+        final = surface.value(values)
         seconds = pace.setdefault(trial, float(rng.uniform(0.5, 2.0)))
         return final + 0.5 / epoch, seconds
 
@@ -109,9 +109,9 @@ def regret(name: str, overrides: Sequence[str], trials: int, workers: int) -> fl
     rng = np.random.default_rng(config.sweep.seed)
     noise: dict[str, float] = {}
 
-    def curve(trial: str, values: object, epoch: int) -> tuple[float, float]:
+    def curve(trial: str, values: Values, epoch: int) -> tuple[float, float]:
         drawn = noise.setdefault(trial, surface.noise * float(rng.normal()))
-        return surface.value(values) + drawn, float(rng.uniform(0.5, 2.0))  # type: ignore[arg-type]
+        return surface.value(values) + drawn, float(rng.uniform(0.5, 2.0))
 
     with tempfile.TemporaryDirectory() as folder:
         search, _ = run(config, surface.space, Path(folder), trials, workers, 1, curve)

@@ -239,4 +239,5 @@ def _set_variables(value: dict[str, str]) -> None:
 def _set_filters(value: list[Any]) -> None:
     # Also forgets what each module has found out about them.
     warnings.resetwarnings()
+    # A list, though its stub says a sequence; there is no public way to put filters of any kind back.
     warnings.filters.extend(value)  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from ristune.config import Config, read_overrides
 from ristune.errors import InputError
 from ristune.overrides import value_at
 from ristune.sweep import results
+from ristune.sweep.finding import is_sweep
 from ristune.sweep.history import History
 from ristune.sweep.journal import Event
 from ristune.sweep.space import Scalar, Space, check_point, is_active
@@ -102,20 +103,16 @@ def read_known(directory: Path, space: Space, config: Config) -> Known:
     Raises:
         InputError: if there is no sweep, or it had another objective.
     """
-    if not (directory / "journal").is_dir():
-        raise InputError(
-            "--warm-start",
-            str(directory),
-            "it must be the folder of a sweep",
-            "see runs/ for the sweeps there are",
-        )
+    if not is_sweep(directory):
+        rule, remedy = "it must be the folder of a sweep", "`python -m ristune.sweep list` names all"
+        raise InputError("--warm-start", str(directory), rule, remedy)
     history = results.load(directory)
     _check_objective(directory, history, config)
     told = [event for event in history.study if event["event"] == "told" and event["kind"] != FAIL]
     source = history.started["source"]
     trials = []
     for event in told:
-        values = _values(space, {**history.trials[event["trial"]].values}, source)
+        values = _values(space, history.trials[event["trial"]].values, source)
         active = [path for path in space.parameters if is_active(space, path, values)]
         if list(values) == active and not check_point(space, values):
             fields = {"trial": event["trial"], "value": event["value"], "feasible": event["feasible"]}

@@ -104,6 +104,7 @@ def _follow(sweep: Standing, console: Console) -> bool:
 
 
 def _wait(sweep: Standing) -> Sequence[Mapping[str, Any]]:
+    # Another process writes the journal, and tells nobody.
     time.sleep(PERIOD)
     return sweep.news()
 
