@@ -58,7 +58,7 @@ def print_plan(
     for line in knowledge.describe():
         print(line)
     if history is not None:
-        ended = sum(trial.state.ended for trial in history.trials.values())
+        ended = history.told
         print(f"of these, {ended} have ended and {len(history.trials) - ended} go on")
         return
     print(f"first trials ({config.sweep.sampler}, seed {config.sweep.seed}):")

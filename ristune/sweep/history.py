@@ -146,6 +146,11 @@ class History:
         """Whether a Tune script of somebody's runs it, which alone can go on with it."""
         return "study" in self.started.get("source", {})
 
+    @property
+    def told(self) -> int:
+        """How many trials have ended, each told to the sampler."""
+        return sum(trial.state.ended for trial in self.trials.values())
+
     def count(self, *states: State) -> int:
         """How many trials are in one of the states."""
         return sum(trial.state in states for trial in self.trials.values())

@@ -86,13 +86,12 @@ class Journal:
             _drop_cut_off_line(path)
         self.path = path
         self.history = History()
-        for number, event in enumerate(events, start=1):
-            try:
-                self.history.apply(event)
-            except (KeyError, TypeError) as error:
-                self._stack.close()
-                rule = f"it must go with the events before it ({error!r})"
-                raise InputError(str(path), f"line {number}", rule, "restore the file from a copy") from error
+        try:
+            for number, event in enumerate(events, start=1):
+                take(self.history, path, number, event)
+        except InputError:
+            self._stack.close()
+            raise
         self._file = path.open("a", encoding="utf-8")
         self._listeners: list[Callable[[Mapping[str, Any]], None]] = []
 
@@ -150,6 +149,25 @@ class Journal:
                 f"it may have one driver only, and {error} is running it",
                 "wait for that one to end, or stop it",
             ) from error
+
+
+def take(history: History, path: Path, line: int, event: Mapping[str, Any]) -> None:
+    """Have a history take in an event of a journal.
+
+    Args:
+        history: of the events before it.
+        path: of the journal, for errors.
+        line: its number there.
+        event: as `parse` gives it.
+
+    Raises:
+        InputError: if it does not go with the events before it.
+    """
+    try:
+        history.apply(event)
+    except (KeyError, TypeError) as error:
+        rule = f"it must go with the events before it ({error!r})"
+        raise InputError(str(path), f"line {line}", rule, "restore the file from a copy") from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:

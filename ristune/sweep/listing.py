@@ -65,7 +65,7 @@ def _row(directory: Path) -> Row:
     if not history.started:
         begun = (directory / "journal").stat().st_mtime
         return Row(begun, directory.name, (str(sweep.phase), "-", "-", "-", _when(begun), "-"))
-    ended = sum(trial.state.ended for trial in history.trials.values())
+    ended = history.told
     cells = (
         str(sweep.phase),
         f"{ended}/{history.started['requested']}",

@@ -279,4 +279,4 @@ def _row(rows: Table, trial: TrialHistory) -> None:
 
 
 def _finished(history: History) -> int:
-    return sum(trial.state.ended for trial in history.trials.values())
+    return history.told

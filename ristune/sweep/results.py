@@ -13,7 +13,7 @@ import yaml
 
 from ristune.overrides import literal
 from ristune.sweep.history import History, State, TrialHistory
-from ristune.sweep.journal import FILE, read
+from ristune.sweep.journal import FILE, read, take
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,8 +39,9 @@ def load(directory: Path) -> History:
         InputError: if its journal is damaged.
     """
     history = History()
-    for event in read(directory / "journal" / FILE):
-        history.apply(event)
+    path = directory / "journal" / FILE
+    for number, event in enumerate(read(path), start=1):
+        take(history, path, number, event)
     return history
 
 

@@ -72,7 +72,7 @@ def trials_in_total(history: History, asked_for: int | None) -> int:
     if total < there:
         rule = f"this sweep has {there} trials already, and none is taken away"
         raise InputError("--trials", total, rule, f"give {there} or more")
-    ended = sum(trial.state.ended for trial in history.trials.values())
+    ended = history.told
     # A driver that was killed at the very end has yet to write its results, and one whose Ray broke then too.
     if history.ended.get("outcome") == "finished" and ended == total:
         rule = f"all {ended} trials of this sweep have ended"

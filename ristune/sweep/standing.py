@@ -6,10 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ristune.errors import InputError
 from ristune.sweep import results
 from ristune.sweep.history import History, State
-from ristune.sweep.journal import FILE, parse
+from ristune.sweep.journal import FILE, parse, take
 from ristune.sweep.lock import LOCK, Holder, holder
 from ristune.sweep.progress import eta
 
@@ -82,12 +81,7 @@ class Standing:
         with self._path.open("rb") as file:
             file.seek(self._read)
             for event in parse(self._path, self._counted(file), self._lines + 1):
-                try:
-                    self.history.apply(event)
-                except (KeyError, TypeError) as error:
-                    rule = f"it must go with the events before it ({error!r})"
-                    where = f"line {self._lines}"
-                    raise InputError(str(self._path), where, rule, "restore the file from a copy") from error
+                take(self.history, self._path, self._lines, event)
                 self.last = max(self.last, event["time"])
                 yield event
         self.phase = self._phase()
@@ -135,7 +129,7 @@ def facts(sweep: Standing, now: float) -> dict[str, Any]:
     summary = results.summary(history)
     running = [trial for trial in history.trials.values() if trial.state is State.RUNNING]
     speeds = {t.id: t.records[-1]["samples_per_second"] if t.records else None for t in running}
-    ended = sum(trial.state.ended for trial in history.trials.values())
+    ended = history.told
     held = sum(trial.held_until(now) for trial in history.trials.values())
     return {
         **summary,
@@ -176,5 +170,5 @@ def resume_command(sweep: Standing) -> str:
         return again
     command = f"python -m ristune.sweep --resume {shlex.quote(str(sweep.directory))}"
     requested = history.started["requested"]
-    all_ended = sum(trial.state.ended for trial in history.trials.values()) == requested
+    all_ended = history.told == requested
     return f"{command} --trials {2 * requested}" if sweep.phase is Phase.FINISHED and all_ended else command
