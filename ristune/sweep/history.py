@@ -163,6 +163,16 @@ class History:
         """
         return self.seconds if self._last is None or self.ended else self.seconds + max(0.0, now - self._last)
 
+    def rest(self, time: float) -> None:
+        """Nothing runs any more: a driver that was killed has not said so of its trials.
+
+        Args:
+            time: since when, Unix seconds.
+        """
+        for trial in self.trials.values():
+            if trial.state is State.RUNNING:
+                trial.rest(State.INTERRUPTED, time)
+
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take one event; an event of a trial that was never asked is a damaged journal.
 
@@ -190,10 +200,7 @@ class History:
         self.seconds += 0.0 if before is None else self._last - before
 
     def _resume(self, event: Mapping[str, Any]) -> None:
-        # A driver that was killed has not said that its trials run no more.
-        for trial in self.trials.values():
-            if trial.state is State.RUNNING:
-                trial.rest(State.INTERRUPTED, self._last or event["time"])
+        self.rest(self._last or event["time"])
         self.started |= {k: v for k, v in event.items() if k not in ("event", "time", "command")}
         self.ended = {}
         self._last = None

@@ -86,7 +86,7 @@ class Standing:
                 yield event
         self.phase = self._phase()
         if not self.phase.alive:
-            self._rest()
+            self.history.rest(self.last)
 
     def _counted(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """The lines, whole ones of which are not read again."""
@@ -103,12 +103,6 @@ class Standing:
         if self.driver is None or self.driver.alive is False:
             return Phase.KILLED
         return Phase.RUNNING if self.history.started else Phase.STARTING
-
-    def _rest(self) -> None:
-        """A driver that was killed has not said that its trials run no more."""
-        for trial in self.history.trials.values():
-            if trial.state is State.RUNNING:
-                trial.rest(State.INTERRUPTED, self.last)
 
 
 def facts(sweep: Standing, now: float) -> dict[str, Any]:
