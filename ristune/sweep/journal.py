@@ -6,6 +6,7 @@ Every other result (tables, best.yaml, summary.json, the display) is made from t
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -210,7 +211,8 @@ def parse(path: Path, lines: Iterable[bytes], first: int = 1) -> Iterator[dict[s
 def plain(value: Any) -> Any:
     """A value as JSON has it: what is not finite becomes null."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        # Ray makes each record's names anew, and the history keeps all records.
+        return {sys.intern(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, StrEnum):

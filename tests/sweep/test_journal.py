@@ -110,3 +110,15 @@ def test_the_live_history_is_what_the_file_says(tmp_path: Path) -> None:
         again.apply(event)
     assert again == journal.history
     assert again.trials["0000"].state is State.OOM
+
+
+def test_the_names_in_records_are_kept_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "e.jsonl")
+    journal.append(Event.ASKED, trial="0000", values={})
+    for epoch in (1, 2):
+        # As Ray hands them on: new text each time.
+        row = {"".join(["val/", "mse"]): 0.5, "epoch": epoch, "objective": 0.5, "best_epoch": epoch}
+        journal.append(Event.REPORTED, trial="0000", record=row)
+    first, second = journal.history.trials["0000"].records
+    assert all(one is other for one, other in zip(first, second, strict=True))
+    journal.close()
