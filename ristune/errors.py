@@ -33,17 +33,19 @@ def some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
-def require(ok: bool, name: str, value: object, rule: str) -> None:
-    """Refuse a value of the configuration.
+def require(ok: bool, name: str, value: object, rule: str, remedy: str = "") -> None:
+    """Refuse a value of the configuration, or an argument.
 
     Args:
         ok: whether the value is right.
-        name: its configuration path.
+        name: its configuration path, or the argument's name.
         value: the value.
         rule: what follows "it must be".
+        remedy: what to do about it; empty for a value of the configuration.
 
     Raises:
         InputError: if `ok` is false.
     """
     if not ok:
-        raise InputError(name, value, f"it must be {rule}", f"set {name} on the command line or in its YAML")
+        how = remedy or f"set {name} on the command line or in its YAML"
+        raise InputError(name, value, f"it must be {rule}", how)

@@ -36,7 +36,10 @@ class GuardedASHA(AsyncHyperBandScheduler):
         super().__init__(metric=None, mode=None, max_t=max_t)
         self._search = search
         rungs = rung_levels(config, max_t) if rungs is None else sorted(rungs)
-        require(all(0 < rung < max_t for rung in rungs), "rungs", rungs, f"above 0 and below max_t ({max_t})")
+        rule = f"above 0 and below max_t ({max_t})"
+        require(
+            all(0 < rung < max_t for rung in rungs), "rungs", rungs, rule, "give others, or a larger max_t"
+        )
         self._last = max_t
         self.rule = make_rule(config, rungs)
         self.rule.recall(history)

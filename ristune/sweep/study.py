@@ -56,9 +56,10 @@ class StudySearch(JournaledSearch):
         time_attr: str = "training_iteration",
         **settings: Any,
     ) -> None:
-        require(trials >= 1, "trials", trials, "at least 1")
-        require(mode in SIGNS, "mode", mode, "min or max")
-        require(NAME not in space, "space", NAME, f"names other than {NAME!r}, which tells trials apart")
+        require(trials >= 1, "trials", trials, "at least 1", "give a larger number")
+        require(mode in SIGNS, "mode", mode, "min or max", "give one of them")
+        rule = f"of names other than {NAME!r}, which tells trials apart"
+        require(NAME not in space, "space", NAME, rule, "choose another name")
         config = compose([f"sweep.{name}={literal(value)}" for name, value in settings.items()])
         self._metric_name, self._sign, self._time_attr = metric, SIGNS[mode], time_attr
         entries = {

@@ -124,7 +124,7 @@ class TrialWorker(Trainable):
             self._close(State(ended["status"]))
             return self._result(None, **ended, done=True)
         self._last = record
-        row = {**record.flat(), "share": self._share(record.epoch)}
+        row = {**record.flat(), "share": share_at(self._base.sweep, self._base.training.epochs, record.epoch)}
         self._watching.log(row, record.epoch)
         done = record.status is not Status.RUNNING
         if done:
@@ -156,9 +156,6 @@ class TrialWorker(Trainable):
         found = records.begin(config, self._values, self._folder, prepare, self._clean, self._report)
         self._watching.start(lambda: self._tracked(config))
         return found
-
-    def _share(self, epoch: int) -> float:
-        return share_at(self._base.sweep, self._base.training.epochs, epoch)
 
     def _tracked(self, config: Config) -> AbstractContextManager[Run]:
         return track(
@@ -235,7 +232,6 @@ class TrialWorker(Trainable):
             "epoch": last.epoch if last else 0,
             "objective": last.objective if last else self._base.training.ceiling,
             "best_epoch": last.best_epoch if last else 0,
-            "share": self._share(last.best_epoch or last.epoch if last else 1),
             "status": status,
             "reason": reason,
             "certain": certain,

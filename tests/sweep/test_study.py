@@ -193,7 +193,7 @@ def test_another_study_is_refused_in_its_folder(tmp_path: Path) -> None:
 
 def test_what_cannot_be_is_refused(tmp_path: Path, script: Script) -> None:
     for more, message in (
-        ({"mode": "least"}, "mode: got 'least'"),
+        ({"mode": "least"}, "mode: got 'least'; it must be min or max; give one of them"),
         ({"trials": 0}, "trials: got 0"),
         ({"grace": 0}, "sweep.grace: got 0"),
         ({"startup_trials": 151}, "sweep.startup_trials: got 151; it must be at most half of sweep.history"),
