@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ristune.sweep.history import History
+from ristune.sweep.history import History, State
 from ristune.sweep.reports import sound
 from ristune.sweep.rules import Rule
 
@@ -61,7 +61,8 @@ class Guard:
             trial: id of the trial.
             report: with `epoch`, `objective`, `best_epoch`, `status` and `reason`.
         """
-        if trial in self._stopped:
+        # What failed may run again, and is not to be stopped then: nothing is decided about it.
+        if trial in self._stopped or report.get("status") == State.FAILED:
             return STOP
         if "epoch" not in report or "objective" not in report:
             return CONTINUE

@@ -10,7 +10,6 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ristune.errors import InputError, require
 from ristune.sweep.engine import not_restored
 from ristune.sweep.guard import STOP, Guard
-from ristune.sweep.history import State
 from ristune.sweep.rules import make_rule
 from ristune.sweep.search import JournaledSearch
 from ristune.sweep.shares import rung_levels
@@ -85,9 +84,7 @@ class GuardedASHA(AsyncHyperBandScheduler):
             nothing: str = TrialScheduler.CONTINUE
             return nothing
         report = self._search.read(name, result)
-        # What failed may run again, and is not to be stopped then.
-        failed = report.get("status") == State.FAILED
-        decision = STOP if failed else self._guard.decide(name, report)
+        decision = self._guard.decide(name, report)
         whole = report.get("epoch", 0) >= self._last
         action: str = TrialScheduler.STOP if decision == STOP or whole else TrialScheduler.CONTINUE
         return action
