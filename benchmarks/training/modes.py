@@ -1,12 +1,12 @@
 """What batches cost a training in each mode of the data layer: in memory of the host, or of the GPU.
 
-    python -m benchmarks.training.modes [--tasks nearfield toy] [--modes gpu cached] [--rounds 5] [PATH=VALUE ...]
+    python -m benchmarks.training.modes [--tasks nearfield toy] [--modes gpu cached] [PATH=VALUE ...]
 
 For each mode: samples/s of shuffled epochs that do nothing but make batches on the training's device, and of
-epochs that train on them, with the share of a training epoch that its host spends on asking for batches. Modes
-take turns, epoch by epoch; the first round is not timed. Epochs of training have no validation in them. All
-modes give the same batches in the same order, so the losses at the end are printed to show that both did the
-same work. Run it where the repository is.
+epochs that train on them, with the share of a training epoch that its host spends on asking for batches.
+Modes take turns, epoch by epoch; the first round is not timed. Epochs of training have no validation in them.
+All modes give the same batches in the same order, so the objectives at the end are printed to show that they
+did the same work. Run it where the repository is.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from ristune.trial import Trial
 
 
 class Watched:
-    """A trial whose stream is watched: when its epoch began and ended, and the time in between spent in it."""
+    """A trial whose stream is watched: the time of an epoch, and of it what is spent in the stream."""
 
     def __init__(self, config: Config) -> None:
         self.trial = ready(config)
@@ -89,8 +89,9 @@ def compare(configs: dict[str, Config], rounds: int) -> None:
                 shares[mode].append(one.asking / one.training)
     for mode in trials:
         lone, train, share = (statistics.median(values[mode]) for values in (alone, steps, shares))
+        least, most = min(alone[mode]), max(alone[mode])
         print(
-            f"  {mode}: batches alone {lone:,.0f} samples/s ({min(alone[mode]):,.0f} .. {max(alone[mode]):,.0f}), "
+            f"  {mode}: batches alone {lone:,.0f} samples/s ({least:,.0f} .. {most:,.0f}), "
             f"training {train:,.0f} ({min(steps[mode]):,.0f} .. {max(steps[mode]):,.0f}), of an epoch "
             f"{share:.1%} asking for batches; objective at the end {ends[mode]:.9g}",
             flush=True,

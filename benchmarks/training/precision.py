@@ -1,9 +1,10 @@
 """Whether half precision trains to the same objective as FP32: the same trainings, by seed and precision.
 
-    python -m benchmarks.training.precision [--precisions fp32 bf16 fp16] [--seeds 1 2 3] [PATH=VALUE ...]
+    python -m benchmarks.training.precision [PATH=VALUE ...] [--precisions fp32 bf16] [--seeds 1 2 3]
 
-Each seed draws the same weights and the same order of the same dataset whatever the precision. Printed are the
-best objectives on validation, and how far each precision's mean lies from FP32's. Run it where the repository is.
+Each seed draws the same weights and the same order of the same dataset whatever the precision. Printed are
+the best objectives on validation, and how far each precision's mean lies from that of the first. Run it where
+the repository is.
 """
 
 import argparse
