@@ -30,7 +30,7 @@ def worker(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterato
 
 
 def _request(number: int) -> dict[str, Any]:
-    return {"trial": f"{number:04d}", "values": {"task.width": 4}}
+    return {"trial": f"{number:04d}", "values": {"task.width": 4}, "epoch": 0}
 
 
 def test_what_a_trial_imports_is_looked_at_once(
