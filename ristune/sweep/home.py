@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ristune.errors import InputError
 from ristune.storage.access import Storage, open_storage
-from ristune.storage.location import parse_location, within
+from ristune.storage.location import SETTINGS, parse_location, redact, within
 from ristune.sweep import transfer
 from ristune.sweep.segments import Segments
 from ristune.training import resume
@@ -51,7 +51,13 @@ class Home:
         Args:
             output: where sweeps lie.
             name: of the sweep.
+
+        Raises:
+            InputError: if that is no place in an object store.
         """
+        if output.partition("://")[0] not in SETTINGS:
+            rule, remedy = "it is a folder, or s3:// or gs:// with a bucket", "write a plain path"
+            raise InputError("output", redact(output), rule, remedy)
         return cls(within(output, name, "output"))
 
     @property

@@ -16,7 +16,7 @@ def worker(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterato
     config = toy(f"data.uri={dataset}", "training.epochs=3", "tracking.mode=offline")
     worker = TrialWorker.__new__(TrialWorker)
     first = {"trial": "0000", "values": {"task.width": 4}, "epoch": 0}
-    worker.setup(first, base=config, sweep="s", directory=str(tmp_path / "s"), threads=1)
+    worker.setup(first, base=config, sweep="s", place=str(tmp_path / "s"), threads=1)
     yield worker
     worker.cleanup()
     # A worker freezes what it finds, for it has a process of its own.
