@@ -136,10 +136,6 @@ class Home:
             errors, self._errors = self._errors, []
         return errors
 
-    def close(self) -> None:
-        """Finish what is under way."""
-        self._pool.shutdown()
-
     def _best_key(self, trial: str, epoch: int) -> str | None:
         key = f"{TRIALS}/{trial}/{BEST}"
         found = [name for name in transfer.whole(self.store, key) if name.startswith(f"{epoch:06d}.")]
