@@ -41,7 +41,8 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def test_what_is_no_sweep_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "it must be the folder of a sweep, or its URI; see runs/" in refused(capsys, "--resume", str(tmp_path))
+    error = refused(capsys, "--resume", str(tmp_path))
+    assert "it must be the folder of a sweep, or its URI; see runs/" in error
     assert not (tmp_path / "journal").exists()
 
 

@@ -153,9 +153,7 @@ def down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bo
     yield turn
 
 
-def test_a_store_that_is_down_for_a_while_is_tried_again(
-    bench: Bench, down: Callable[[bool], None]
-) -> None:
+def test_a_store_that_is_down_for_a_while_is_tried_again(bench: Bench, down: Callable[[bool], None]) -> None:
     with bench.shelf():
         down(True)
         bench.keep("resume/000002-000000000")
