@@ -16,6 +16,7 @@ class MetadataServer(ThreadingHTTPServer):
         action: what AWS plans for the machine; None for nothing.
         rebalance: whether AWS recommends to leave the machine.
         preempted: what Google Cloud says.
+        answers: what it says before that, one after the other.
         status: that every answer has instead; 0 for none.
         seen: method and path of each request.
     """
@@ -27,6 +28,7 @@ class MetadataServer(ThreadingHTTPServer):
         self.action: dict[str, str] | str | None = None
         self.rebalance = False
         self.preempted = "FALSE"
+        self.answers: list[str] = []
         self.status = 0
         self.seen: list[tuple[str, str]] = []
         self.tokens: list[str] = []
@@ -56,6 +58,8 @@ class MetadataServer(ThreadingHTTPServer):
             if path == "/latest/meta-data/events/recommendations/rebalance" and self.rebalance:
                 return 200, json.dumps({"noticeTime": "2026-01-01T00:00:00Z"})
         if path == "/computeMetadata/v1/instance/preempted":
+            if self.answers:
+                self.preempted = self.answers.pop(0)
             return (200, self.preempted) if headers.get("Metadata-Flavor") == "Google" else (403, "")
         return 404, "not found"
 
