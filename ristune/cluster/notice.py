@@ -204,12 +204,14 @@ class Agent:
             Its number, or 0.
 
         Raises:
-            KeyboardInterrupt: at Ctrl-C, without a command, which has it from the terminal as well.
+            KeyboardInterrupt: at Ctrl-C, without a command, which it is passed on to.
         """
         got = signal.sigtimedwait(SIGNALS, seconds)
         number = got.si_signo if got is not None else 0
-        if number == signal.SIGINT and self._child is None:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            if self._child is None:
+                raise KeyboardInterrupt
+            self._child.send_signal(number)
         return number
 
 
@@ -220,6 +222,8 @@ def _start(command: Sequence[str], path: Path) -> subprocess.Popen[bytes]:
             command,
             env={**os.environ, preemption.VARIABLE: str(path)},
             preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS),
+            # Slurm signals the group of its task: Ray is not to hear of it before its trials have let go.
+            process_group=0,
         )
     except OSError as error:
         rule = f"it must be a command that can be started ({error.strerror})"

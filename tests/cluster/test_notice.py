@@ -18,16 +18,17 @@ from ristune.preemption import VARIABLE
 from tests.cluster.metadata_server import MetadataServer
 
 ROOT = Path(__file__).parents[2]
-# A command that says how it stands in a file, and ends at SIGTERM with a status of its own.
+# A command that says in a file where its Ray would look, and, when a signal ends it, what it finds there.
 COMMAND = """
 import os, signal, sys, time
 from pathlib import Path
-said = Path(sys.argv[1])
+said, notice = Path(sys.argv[1]), Path(os.environ["RISTUNE_NOTICE"])
 def ended(number, frame):
-    said.write_text("ended")
+    said.write_text("found: " + notice.read_text() if notice.exists() else "found none")
     sys.exit(7)
-signal.signal(signal.SIGTERM, ended)
-said.write_text(os.environ["RISTUNE_NOTICE"])
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, ended)
+said.write_text(str(notice))
 while True:
     time.sleep(0.05)
 """
@@ -51,9 +52,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     yield launch
     for process in made:
         if process.poll() is None:
-            # With its command.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            # It takes its command with it.
+            process.terminate()
+            process.wait(60)
         assert process.stderr is not None
         process.stderr.close()
 
@@ -81,7 +82,7 @@ def test_sigterm_gives_notice_before_the_command_has_it_and_its_status_is_kept(
     agent.send_signal(signal.SIGTERM)
     _, said = agent.communicate(timeout=60)
     assert (tmp_path / "notice").read_text() == "SIGTERM\n"
-    assert (tmp_path / "said").read_text() == "ended"
+    assert (tmp_path / "said").read_text() == "found: SIGTERM\n"
     assert agent.returncode == 7
     assert "Ray is not there" in said
 
@@ -125,6 +126,24 @@ def test_a_service_that_is_silent_for_long_is_asked_less_often_but_not_too_seldo
     assert max(waits) <= module.LONGEST
     schedule.answered(True)
     assert schedule.due - time.monotonic() <= module.PERIOD
+
+
+def test_a_signal_to_the_agents_group_reaches_its_command_once_notice_was_given(
+    start: Start, tmp_path: Path
+) -> None:
+    agent = start("--provider", "none", *wrapped(tmp_path))
+    until((tmp_path / "said").exists)
+    os.killpg(agent.pid, signal.SIGTERM)
+    assert agent.wait(60) == 7
+    assert (tmp_path / "said").read_text() == "found: SIGTERM\n"
+
+
+def test_ctrl_c_is_passed_on(start: Start, tmp_path: Path) -> None:
+    agent = start("--provider", "none", *wrapped(tmp_path))
+    until((tmp_path / "said").exists)
+    agent.send_signal(signal.SIGINT)
+    assert agent.wait(60) == 7
+    assert (tmp_path / "said").read_text() == "found none"
 
 
 def test_a_command_that_ends_ends_the_agent_without_a_notice(start: Start, tmp_path: Path) -> None:
