@@ -133,15 +133,13 @@ def make_provider(name: str, endpoint: str | None) -> Provider:
     return GCP(endpoint or GCP.ENDPOINT) if name == "gcp" else Nobody()
 
 
-# No proxy of the environment: it would ask about its own machine.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
 def _request(url: str, headers: Mapping[str, str], method: str = "GET") -> tuple[int, str]:
     """The status and the text of an answer."""
     request = urllib.request.Request(url, headers=dict(headers), method=method)
+    # No proxy of the environment: it would ask about its own machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with _opener.open(request, timeout=TIMEOUT) as answer:
+        with opener.open(request, timeout=TIMEOUT) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
