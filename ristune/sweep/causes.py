@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ristune.preemption import Preempted
 from ristune.sweep.history import State
 from ristune.sweep.worker import WornOut
 
@@ -9,6 +10,8 @@ from ristune.sweep.worker import WornOut
 NODE_LOST, DIED = "its node has died", "its worker process has died"
 # What a traceback of a worker has, and an account of its death has not.
 RAISED = "ray::"
+# What a worker raises that no trial is to blame for.
+BLAMELESS = tuple(f"{kind.__name__}: " for kind in (WornOut, Preempted))
 # What passes by itself, or by somebody's hand.
 PASSING = ("OSError", "StoreFailure", "Held")
 KILLED = (
@@ -25,7 +28,8 @@ class Loss:
         state: failed, or oom.
         reason: in a line.
         raised: whether it raised an exception, and was not killed.
-        blameless: whether it says nothing of the trial: its machine was lost, or its worker worn out.
+        blameless: whether it says nothing of the trial: its machine was lost or is about to be, or its worker
+            is worn out.
     """
 
     state: State
@@ -63,7 +67,7 @@ def diagnose(error: str) -> Loss:
     raised = RAISED in error
     if not lines:
         return Loss(State.FAILED, "unknown", raised, blameless=False)
-    blameless = NODE_LOST in error or (raised and f"{WornOut.__name__}: " in lines[-1])
+    blameless = NODE_LOST in error or (raised and any(name in lines[-1] for name in BLAMELESS))
     if "OutOfMemoryError" in error:
         reason = next(line for line in lines if "OutOfMemoryError" in line)
         return Loss(State.OOM, reason, raised, blameless)

@@ -24,6 +24,7 @@ def begin(
     build: Build,
     clean: Callable[[], None],
     report: Callable[[str], None],
+    stopping: Callable[[], bool],
 ) -> Iterator[Record]:
     """Build a trial, or take it up where its checkpoint is; its first epoch is trained with the first record.
 
@@ -34,6 +35,7 @@ def begin(
         build: makes a trial of a configuration.
         clean: makes the process what it was before the trial; called between two shares.
         report: told of long work, and of where it goes on, in a line each.
+        stopping: asked between two windows; if so the state is kept and there is no further record.
 
     Raises:
         InputError: as `prepare` in `ristune.trial`.
@@ -47,7 +49,7 @@ def begin(
     if saved is not None:
         resume.restore(saved, trial.trainer)
         report(f"goes on in epoch {before.epochs + trial.trainer.progress.epoch}")
-    return _train(trial, number, before, config, folder, build, clean, report)
+    return _train(trial, number, before, config, folder, build, clean, report, stopping)
 
 
 def _train(
@@ -59,12 +61,13 @@ def _train(
     build: Build,
     clean: Callable[[], None],
     report: Callable[[str], None],
+    stopping: Callable[[], bool],
 ) -> Iterator[Record]:
     """The records of a share's trial, then those of the shares after it."""
     final = len(shares(config.sweep)) - 1
     while trial is not None:
         last: Record | None = None
-        for last in trial.run(folder, resumable=True, before=before):
+        for last in trial.run(folder, resumable=True, stopping=stopping, before=before):
             goes_on = number < final and last.status is Status.COMPLETE
             yield replace(last, status=Status.RUNNING) if goes_on else last
         # Nobody else holds it: its memory is free before the next share's trial is built.

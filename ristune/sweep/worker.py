@@ -15,6 +15,7 @@ from ray.tune import Trainable
 
 from ristune.config import Config
 from ristune.errors import InputError
+from ristune.preemption import Notice, Preempted
 from ristune.storage.access import open_storage
 from ristune.storage.location import within
 from ristune.sweep import records, remains
@@ -77,6 +78,7 @@ class TrialWorker(Trainable):
         self._baseline: Baseline | None = None
         self._remains = remains.Remains()
         self._worn = ""
+        self._notice = Notice()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -104,20 +106,19 @@ class TrialWorker(Trainable):
             training samples that the objective is of, the flat `record` itself, with the share of its epoch,
             `warnings`, and `done` with the last one. After an exception there is no record, and the status
             is failed or oom; it is `certain` to fail again if a value was refused.
+
+        Raises:
+            WornOut: this process is of no use any more.
+            Preempted: nor is this machine.
         """
         ended: dict[str, Any] | None = None
         try:
             if self._worn:
                 raise WornOut(self._worn)
-            if self._records is None:
-                self._records = self._begin()
-            record = next(self._records)
-            if self._shelf is not None and record.status is not Status.RUNNING:
-                # What the journal says of a trial that has ended must outlive this machine.
-                self._shelf.drain()
+            record = self._next()
         # A trial may run anyone's code: what it raises fails that trial, is kept whole, and is reported.
         except (Exception, SystemExit) as error:
-            if isinstance(error, WornOut) or hasattr(error, TERMINATED):
+            if isinstance(error, WornOut | Preempted) or hasattr(error, TERMINATED):
                 raise
             # In training the trainer says so itself; here it was while the trial was built.
             state = State.OOM if out_of_memory(error) else State.FAILED
@@ -152,6 +153,19 @@ class TrialWorker(Trainable):
     def _folder(self) -> Path:
         return self._directory / TRIALS / self._trial
 
+    def _next(self) -> Record:
+        if self._records is None and not self._notice():
+            self._records = self._begin()
+        record = next(self._records, None) if self._records is not None else None
+        if record is None:
+            # Before Ray ends the actor: the trial may begin elsewhere at once.
+            self._close(State.INTERRUPTED)
+            raise Preempted(self._notice.reason)
+        if self._shelf is not None and record.status is not Status.RUNNING:
+            # What the journal says of a trial that has ended must outlive this machine.
+            self._shelf.drain()
+        return record
+
     def _begin(self) -> Iterator[Record]:
         self._begun = True
         # A trial that sets its own threads would otherwise leave them to the next one.
@@ -170,7 +184,9 @@ class TrialWorker(Trainable):
             self._shelf = Shelf(store, self._folder, LOCK, self._warnings.append)
             self._shelf.fetch(self._epoch)
             self._stack.enter_context(self._shelf)
-        found = records.begin(config, self._values, self._folder, prepare, self._clean, self._report)
+        found = records.begin(
+            config, self._values, self._folder, prepare, self._clean, self._report, self._notice
+        )
         self._watching.start(lambda: self._tracked(config))
         return found
 

@@ -40,8 +40,9 @@ def test_rays_account_of_a_failure_becomes_one_line(text: str, state: State, rea
     assert (diagnose(text).state, diagnose(text).reason) == (state, reason)
 
 
-def test_a_lost_machine_and_a_worn_worker_say_nothing_of_the_trial() -> None:
+def test_a_machine_that_is_lost_or_will_be_and_a_worn_worker_say_nothing_of_the_trial() -> None:
     worn = TASK.replace("RuntimeError: planted", "ristune.sweep.worker.WornOut: 600 MiB left, no")
-    losses = [diagnose(text) for text in (TASK, DEATH, LOST, worn)]
-    assert [loss.blameless for loss in losses] == [False, False, True, True]
-    assert [loss.raised for loss in losses] == [True, False, False, True]
+    noticed = TASK.replace("RuntimeError: planted", "ristune.preemption.Preempted: aws: terminate, no")
+    losses = [diagnose(text) for text in (TASK, DEATH, LOST, worn, noticed)]
+    assert [loss.blameless for loss in losses] == [False, False, True, True, True]
+    assert [loss.raised for loss in losses] == [True, False, False, True, True]

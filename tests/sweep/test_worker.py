@@ -57,8 +57,8 @@ def test_global_generators_do_not_leak_into_a_trial(
         def __init__(self, trial: Any) -> None:
             self.trial = trial
 
-        def run(self, folder: Path, resumable: bool, before: Any) -> Iterator[Any]:
-            for record in self.trial.run(folder, resumable, before=before):
+        def run(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            for record in self.trial.run(*args, **kwargs):
                 drawn.append((torch.rand(1).item(), np.random.rand(), random.random()))
                 yield record
 
@@ -123,8 +123,8 @@ def test_running_out_of_memory_ends_a_trial_with_its_best(
         def __init__(self, trial: Any) -> None:
             self.trial = trial
 
-        def run(self, folder: Path, resumable: bool, before: Any) -> Iterator[Any]:
-            yield next(self.trial.run(folder, resumable, before=before))
+        def run(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            yield next(self.trial.run(*args, **kwargs))
             raise torch.OutOfMemoryError("CUDA out of memory.\n Tried to allocate 9 GiB")
 
     monkeypatch.setattr(worker_module, "prepare", lambda config, report: Hungry(original(config, report)))
