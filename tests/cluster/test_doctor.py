@@ -1,0 +1,284 @@
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ristune import cli
+from ristune.cluster.checks.registry import RULES
+from ristune.config import compose
+from ristune.doctor.__main__ import main
+from tests.cluster.plant import AFAR, FILES, SWEEP, document, drop, examine, faults, put, swap
+
+ROOT = Path(__file__).parents[2]
+TYPES = "available_node_types"
+CHECK = "~/env/bin/python -m ristune.cluster.node_check"
+BARE = {"resources": {"CPU": 8, "GPU": 1}, "node_config": {"InstanceType": "g5.2xlarge"}, "max_workers": 4}
+
+NAMED = {"container_name": "ristune"}
+
+# Each: the check, its verdict, the place it names, the mistake.
+MISTAKES = [
+    ("schema", "FAIL", "idle_timeout", put("idle_timeout", 10)),
+    ("schema", "FAIL", "max_workers", put("max_workers", "eight")),
+    ("schema", "FAIL", f"{TYPES}.gpu_spot.node_config", drop(TYPES, "gpu_spot", "node_config")),
+    ("schema", "FAIL", f"{TYPES}.gpu_spot.resources.GPU", put(TYPES, "gpu_spot", "resources", "GPU", 0.5)),
+    ("schema", "FAIL", "head_node_type", put("head_node_type", "haed")),
+    ("schema", "FAIL", "provider", put("provider", "type", "asw")),
+    ("token", "FAIL", "file_mounts", drop("file_mounts", "~/.ray/auth_token")),
+    (
+        "token",
+        "FAIL",
+        "worker_start_ray_commands[1]",
+        swap("worker_start_ray_commands", 1, "RAY_AUTH_MODE=token ", ""),
+    ),
+    (
+        "token",
+        "FAIL",
+        "worker_start_ray_commands[1]",
+        swap("worker_start_ray_commands", 1, "RAY_AUTH_MODE=token ", "RAY_AUTH_MODE=token true; "),
+    ),
+    ("token", "FAIL", "head_start_ray_commands", drop("head_start_ray_commands")),
+    (
+        "network",
+        "FAIL",
+        "provider.security_group.IpPermissions[0]",
+        put("provider", "security_group", "IpPermissions", 0, "IpRanges", [{"CidrIp": "0.0.0.0/0"}]),
+    ),
+    (
+        "network",
+        "FAIL",
+        "provider.security_group.IpPermissions[0]",
+        put("provider", "security_group", "IpPermissions", 0, "Ipv6Ranges", [{"CidrIpv6": "::/0"}]),
+    ),
+    ("network", "warn", "provider.security_group", drop("provider", "security_group")),
+    ("workers", "warn", f"{TYPES}.gpu_spot.min_workers", put(TYPES, "gpu_spot", "min_workers", 2)),
+    ("workers", "warn", f"{TYPES}.gpu_spot.max_workers", put(TYPES, "gpu_spot", "max_workers", 50)),
+    ("workers", "warn", f"{TYPES}.head.max_workers", put(TYPES, "head", "max_workers", 1)),
+    ("workers", "warn", "max_workers", put("max_workers", 100)),
+    ("spot-fallback", "FAIL", f"{TYPES}.gpu_spot", drop(TYPES, "gpu_on_demand")),
+    ("spot-fallback", "FAIL", f"{TYPES}.gpu_spot", put(TYPES, "gpu_on_demand", "max_workers", 0)),
+    ("spot-fallback", "FAIL", f"{TYPES}.gpu_spot", put(TYPES, "gpu_on_demand", "resources", "CPU", 4)),
+    (
+        "spot-fallback",
+        "FAIL",
+        f"{TYPES}.head.node_config",
+        put(TYPES, "head", "node_config", "InstanceMarketOptions", {"MarketType": "spot"}),
+    ),
+    ("idle-timeout", "warn", "idle_timeout_minutes", drop("idle_timeout_minutes")),
+    ("idle-timeout", "warn", "idle_timeout_minutes", put("idle_timeout_minutes", 600)),
+    ("idle-timeout", "warn", "idle_timeout_minutes", put("idle_timeout_minutes", 0.5)),
+    ("head", "FAIL", f"{TYPES}.head.resources", put(TYPES, "head", "resources", {"CPU": 8})),
+    ("head", "FAIL", f"{TYPES}.head.resources", put(TYPES, "head", "resources", {})),
+    (
+        "head",
+        "FAIL",
+        f"{TYPES}.head.node_config",
+        put(TYPES, "head", "node_config", "InstanceType", "t3.small"),
+    ),
+    ("concurrency", "FAIL", f"{TYPES}.cpu.resources", put(TYPES, "cpu", BARE | {"resources": {"CPU": 8}})),
+    ("versions", "FAIL", "setup_commands[1]", swap("setup_commands", 1, "3.11", "3.12")),
+    (
+        "versions",
+        "FAIL",
+        "setup_commands[2]",
+        swap("setup_commands", 2, "--constraint ~/ristune/constraints.txt", "'ray[tune]==2.9.3'"),
+    ),
+    (
+        "versions",
+        "FAIL",
+        "setup_commands",
+        swap("setup_commands", 2, "--constraint ~/ristune/constraints.txt ", ""),
+    ),
+    ("versions", "warn", "setup_commands", swap("setup_commands", 1, "--python 3.11 ", "")),
+    ("versions", "FAIL", "docker.image", put("docker", {"image": "rayproject/ray:2.9.3-py311-gpu"} | NAMED)),
+    ("versions", "warn", "docker.image", put("docker", {"image": "ghcr.io/me/ristune:latest"} | NAMED)),
+    ("code", "FAIL", "file_mounts[~/notes]", put("file_mounts", "~/notes", "nowhere/at/all")),
+    ("code", "FAIL", "file_mounts", put("file_mounts", "~/ristune", "configs")),
+    ("code", "warn", "rsync_exclude", put("rsync_exclude", [".git/", ".venv/", "runs/"])),
+    ("node-check", "FAIL", "worker_setup_commands", drop("worker_setup_commands")),
+    ("node-check", "FAIL", "head_setup_commands[0]", put("head_setup_commands", 0, f"{CHECK} || true")),
+    (
+        "node-check",
+        "warn",
+        "worker_setup_commands[1]",
+        put("worker_setup_commands", [f"{CHECK} --gpus 1", "pip install more"]),
+    ),
+    (
+        "node-check",
+        "FAIL",
+        f"{TYPES}.gpu_spot.worker_setup_commands",
+        put(TYPES, "gpu_spot", "worker_setup_commands", ["true"]),
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def _home_with_a_token(tmp_path, monkeypatch):
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text("0" * 64)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(autouse=True)
+def _composed_once(monkeypatch):
+    """The same command line gives the same configuration, and takes a second to."""
+    monkeypatch.setattr(cli, "configure_from", lambda given: (_composed(tuple(given.overrides)), []))
+
+
+@cache
+def _composed(overrides):
+    return compose(list(overrides), [])
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a changed copy of a file."""
+
+    def write(found):
+        path = tmp_path / "cluster.yaml"
+        path.write_text(yaml.safe_dump(found, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("check", "verdict", "place", "plant"), MISTAKES, ids=[f"{n}-{m[0]}" for n, m in enumerate(MISTAKES)]
+)
+def test_a_mistake_is_named_by_its_place_and_nothing_else_is(check, verdict, place, plant, written, capsys):
+    found = document()
+    plant(found)
+    status, rows = examine(capsys, written(found), *SWEEP)
+    assert [(row.check, row.verdict) for row in faults(rows)] == [(check, verdict)]
+    assert faults(rows)[0].text.startswith((f"{place}: got ", f"{place}: not given; "))
+    assert status == int(verdict == "FAIL")
+    # A row for each check: one that cannot look says so.
+    assert [row.check for row in rows] == ["schema", *(rule.name for rule in RULES)]
+
+
+ON_PREMISES = [
+    (
+        "autoscaler",
+        "head_start_ray_commands[1]",
+        swap("head_start_ray_commands", 1, "RAY_enable_autoscaler_v2=0 ", ""),
+    ),
+    ("schema", "provider", drop("provider", "worker_ips")),
+    ("node-check", "setup_commands", drop("setup_commands", 2)),
+]
+
+
+@pytest.mark.parametrize(("check", "place", "plant"), ON_PREMISES)
+def test_a_mistake_with_hosts_that_are_there_already_is_named(check, place, plant, written, capsys):
+    found = document("on-premises.yaml")
+    plant(found)
+    status, rows = examine(capsys, written(found), *SWEEP)
+    assert status == 1 and [row.check for row in faults(rows)] == [check]
+    assert faults(rows)[0].text.startswith(f"{place}: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "check", "place"),
+    [
+        ("sweep.concurrency=9", "concurrency", "sweep.concurrency"),
+        ("sweep.cpus_per_trial=9", "concurrency", f"{TYPES}.gpu_spot.resources"),
+        ("sweep.concurrency=2000", "concurrency", "sweep.concurrency"),
+        ("output=runs", "places", "output"),
+        ("output=/shared/runs", "places", "output"),
+        ("data.uri=data/nearfield", "places", "data.uri"),
+    ],
+)
+def test_what_a_sweep_asks_for_is_held_against_the_file(override, check, place, written, capsys):
+    _, rows = examine(capsys, written(document()), *SWEEP, override)
+    assert {row.check for row in faults(rows)} == {check}
+    assert faults(rows)[0].text.startswith(f"{place}: got ")
+
+
+def test_trials_that_share_a_gpu_are_more_at_once(written, capsys):
+    more = ["sweep.gpu_per_trial=0.5", "sweep.concurrency=16"]
+    status, rows = examine(capsys, written(document()), *SWEEP, *more)
+    assert status == 0 and faults(rows) == []
+    assert next(row.text for row in rows if row.check == "concurrency").startswith(
+        "16 trials at once at most"
+    )
+
+
+def test_a_folder_that_a_setup_command_mounts_may_be_the_output(written, capsys):
+    found = document()
+    found["setup_commands"].insert(0, "sudo mount -t nfs4 fs-1.efs.us-east-1.amazonaws.com:/ /shared")
+    _, rows = examine(capsys, written(found), *SWEEP, "output=/shared/runs")
+    assert faults(rows) == []
+
+
+def test_a_disk_that_is_smaller_than_the_dataset_is_named(toy_dataset, written, capsys):
+    found = document()
+    sound = written(found)
+    here = [*SWEEP, f"data.uri={toy_dataset}", "--only", "cache-disk"]
+    status, rows = examine(capsys, sound, *here)
+    assert status == 0 and rows[0].verdict == "pass" and toy_dataset in rows[0].text
+    put(TYPES, "gpu_spot", "node_config", "BlockDeviceMappings", 0, "Ebs", {"VolumeSize": 30})(found)
+    status, rows = examine(capsys, written(found), *here)
+    place = f"{TYPES}.gpu_spot.node_config.BlockDeviceMappings[0].Ebs.VolumeSize"
+    assert status == 1 and [row.text.partition(": ")[0] for row in faults(rows)] == [place]
+    assert examine(capsys, written(found), *here, "data.mode=windowed")[0] == 0
+
+
+def test_a_bound_of_the_cache_below_the_dataset_is_named(toy_dataset, written, capsys):
+    more = [f"data.uri={toy_dataset}", "data.cache_disk_gb=0.000001", "--only", "cache-disk"]
+    status, rows = examine(capsys, written(document()), *SWEEP, *more)
+    assert status == 1 and [row.text.partition(": ")[0] for row in faults(rows)] == ["data.cache_disk_gb"]
+
+
+def is_ray_cluster(path):
+    found = list(yaml.safe_load_all(path.read_text()))
+    return len(found) == 1 and isinstance(found[0], dict) and {"cluster_name", "provider"} <= found[0].keys()
+
+
+SHIPPED = [
+    *FILES.glob("*.yaml"),
+    *filter(is_ray_cluster, [ROOT / "ray_cluster.yaml", *sorted((ROOT / "cluster").glob("*.yaml"))]),
+]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=[str(path.relative_to(ROOT)) for path in SHIPPED])
+@pytest.mark.parametrize("sweep", [[], [*SWEEP, AFAR]], ids=["alone", "with-a-sweep"])
+def test_nothing_is_found_in_a_shipped_file(path, sweep, capsys):
+    more = [text for text in sweep if not text.startswith("sweep.concurrency")]
+    status, rows = examine(capsys, path, *more)
+    assert faults(rows) == [] and status == 0
+    assert rows[0].verdict == "pass"
+
+
+def test_a_token_that_is_not_made_yet_is_said(tmp_path, written, capsys):
+    (tmp_path / ".ray/auth_token").unlink()
+    status, rows = examine(capsys, written(document()), "--only", "token")
+    assert status == 0 and "none here yet: `ray get-auth-token --generate`" in rows[0].text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--cluster", "nowhere.yaml"], "--cluster: got 'nowhere.yaml'; it cannot be read"),
+        (["--cluster", "pyproject.toml"], "--cluster: got 'pyproject.toml'; it must be YAML"),
+        (["--cluster", "configs/config.yaml"], "it must be a Ray cluster file"),
+        (["--live"], "--live: got True; it goes with --cluster"),
+        (["--cluster", "ray_cluster.yaml", "--address", "auto"], "--address: got 'auto'; a file is checked"),
+        (
+            ["--cluster", "ray_cluster.yaml", "--only", "gradients"],
+            "--only: got 'gradients'; it must be one of",
+        ),
+        (["--cluster", "ray_cluster.yaml", "sweep.concurency=3"], "did you mean 'sweep.concurrency'?"),
+        (["--cluster", "ray_cluster.yaml", "--replay", "runs"], "--cluster: got"),
+    ],
+)
+def test_bad_input_is_refused(arguments, text, capsys):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert text in captured.err and len(captured.err.splitlines()) == 1 and captured.out == ""
+
+
+def test_list_names_the_checks_of_a_cluster(capsys):
+    assert main(["--cluster", "ray_cluster.yaml", "--list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names[0] == "schema" and {rule.name for rule in RULES} < set(names) and "clock" in names
