@@ -1,14 +1,16 @@
 """What a sweep asks of a cluster, and what this machine ships to it: what a cluster file is held against."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ristune.cluster.cluster_file import ClusterFile
 
 # What the project is known by.
-PROJECT = "ristune"
+PROJECT, ABOUT = "ristune", "pyproject.toml"
+# What an installation of it needs, beside its description.
+PARTS = (PROJECT, "configs", "README.md", "LICENSE")
 CONSTRAINTS = "constraints.txt"
 # Ray's own place of the token, below a home.
 TOKEN = ".ray/auth_token"
@@ -20,17 +22,21 @@ class Shipped:
 
     Attributes:
         project: the path of ristune's folder on the nodes; None if it is not shipped.
-        pins: versions by package of its constraints.txt.
+        whole: whether all of that folder is, and not parts of it by name.
+        lacking: of the parts that an installation needs, those that are not shipped.
+        pins: Ray's version by the path, on the nodes, of a file of constraints.
         ignored: patterns of the files that `rsync_filter` names.
-        missing: mounts whose local path does not exist, by their path on the nodes.
-        token: whether there is a token on this machine yet.
+        missing: local paths that do not exist, by their path on the nodes.
+        later: those below the user's home, such as the token: made by whoever brings the cluster up.
     """
 
     project: str | None
+    whole: bool
+    lacking: tuple[str, ...]
     pins: Mapping[str, str]
     ignored: tuple[str, ...]
     missing: Mapping[str, str]
-    token: bool
+    later: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,21 +81,26 @@ def shipped(cluster: ClusterFile, root: Path) -> Shipped:
         cluster: the file.
         root: the folder that local paths are relative to: where `ray up` is run.
     """
-    here = {far: root / Path(near).expanduser() for far, near in cluster.file_mounts.items()}
-    project = next((far for far, near in here.items() if _is_project(near)), None)
-    missing = {
-        far: cluster.file_mounts[far]
-        for far, near in here.items()
-        # The token is made by a command of its own.
-        if not near.exists() and not is_token(far)
-    }
-    pins, ignored = {}, []
-    if project is not None:
-        pins = _pins(here[project] / CONSTRAINTS)
+    mounts = {far.rstrip("/"): near for far, near in cluster.file_mounts.items()}
+    here = {far: root / Path(near).expanduser() for far, near in mounts.items()}
+    absent = {far: mounts[far] for far, near in here.items() if not near.exists()}
+    later = tuple(near for near in absent.values() if near.startswith("~"))
+    # By its description: the folder that holds it, or the description itself beside the other parts.
+    whole = next((far for far, near in here.items() if _is_project(near / ABOUT)), None)
+    parts = next((str(PurePosixPath(far).parent) for far, near in here.items() if _is_project(near)), None)
+    ignored = []
+    if whole is not None:
         for name in cluster.document.get("rsync_filter") or ():
-            ignored += _lines(here[project] / str(name))
-    token = any(near.exists() for far, near in here.items() if is_token(far))
-    return Shipped(project, pins, tuple(ignored), missing, token)
+            ignored += _lines(here[whole] / str(name))
+    return Shipped(
+        project=whole or parts,
+        whole=whole is not None,
+        lacking=() if whole else tuple(part for part in PARTS if f"{parts}/{part}" not in mounts),
+        pins=dict(_pins(here)),
+        ignored=tuple(ignored),
+        missing={far: near for far, near in absent.items() if near not in later},
+        later=later,
+    )
 
 
 def is_token(path: str) -> bool:
@@ -97,17 +108,21 @@ def is_token(path: str) -> bool:
     return path.rstrip("/").endswith(f"/{TOKEN}")
 
 
-def _is_project(folder: Path) -> bool:
-    about = folder / "pyproject.toml"
-    if not about.is_file():
+def _is_project(about: Path) -> bool:
+    if about.name != ABOUT or not about.is_file():
         return False
     found = tomllib.loads(about.read_text()).get("project", {})
     return isinstance(found, dict) and found.get("name") == PROJECT
 
 
-def _pins(path: Path) -> dict[str, str]:
-    pairs = (line.partition("==") for line in _lines(path))
-    return {name.strip().lower(): version.strip() for name, found, version in pairs if found}
+def _pins(here: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
+    """Ray's version in each file of constraints that is shipped, by its path on the nodes."""
+    for far, near in here.items():
+        files = {far: near} if near.is_file() else {f"{far}/{CONSTRAINTS}": near / CONSTRAINTS}
+        for path, file in files.items():
+            if path.endswith(CONSTRAINTS):
+                lines = [line.partition("==") for line in _lines(file)]
+                yield from ((path, version.strip()) for name, _, version in lines if name.strip() == "ray")
 
 
 def _lines(path: Path) -> list[str]:

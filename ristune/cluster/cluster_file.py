@@ -1,5 +1,6 @@
 """A Ray cluster file in typed form: what the checks ask of it; knows neither Ray nor torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,8 +220,17 @@ def _hosts(document: Mapping[str, Any]) -> tuple[NodeType, tuple[NodeType, ...]]
     count = len(given) if isinstance(given, list) else document.get("max_workers", 0)
     most = min(count, document.get("max_workers", count))
     least = min(count, document.get("min_workers", count))
-    workers = NodeType("workers", "provider.worker_ips", min_workers=least, max_workers=most)
-    return NodeType("head", "provider.head_ip"), (workers,)
+    cpus, gpus = (_option(document, "worker_start_ray_commands", each) for each in ("cpus", "gpus"))
+    workers = NodeType("workers", "provider.worker_ips", cpus, gpus, min_workers=least, max_workers=most)
+    cpus, gpus = (_option(document, "head_start_ray_commands", each) for each in ("cpus", "gpus"))
+    return NodeType("head", "provider.head_ip", cpus, gpus), (workers,)
+
+
+def _option(document: Mapping[str, Any], name: str, what: str) -> float | None:
+    """What `ray start` is told that a host has; None where it finds out itself."""
+    text = " ".join(command.text for command in commands(document, name))
+    found = re.findall(rf"--num-{what}[= ]\s*([0-9.]+)", text)
+    return float(found[-1]) if found else None
 
 
 def _max_workers(document: Mapping[str, Any], workers: tuple[NodeType, ...]) -> int:

@@ -13,9 +13,19 @@ from tests.cluster.plant import AFAR, FILES, SWEEP, document, drop, examine, fau
 ROOT = Path(__file__).parents[2]
 TYPES = "available_node_types"
 CHECK = "~/env/bin/python -m ristune.cluster.node_check"
-BARE = {"resources": {"CPU": 8, "GPU": 1}, "node_config": {"InstanceType": "g5.2xlarge"}, "max_workers": 4}
+GROUP = {"SecurityGroupIds": ["sg-0"]}
+CPUS = {"resources": {"CPU": 8}, "node_config": {"InstanceType": "m6i.2xlarge"} | GROUP, "max_workers": 4}
+TOKEN = {"~/.ray/auth_token": "~/.ray/auth_token"}
 
 NAMED = {"container_name": "ristune"}
+
+
+def opened(permission):
+    """A group that lets in the office, and somebody else."""
+    ssh = {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp"}
+    office = {"IpRanges": [{"CidrIp": "203.0.113.0/24"}]}
+    return {"GroupName": "ristune", "IpPermissions": [ssh | office, ssh | permission]}
+
 
 # Each: the check, its verdict, the place it names, the mistake.
 MISTAKES = [
@@ -42,16 +52,22 @@ MISTAKES = [
     (
         "network",
         "FAIL",
-        "provider.security_group.IpPermissions[0]",
-        put("provider", "security_group", "IpPermissions", 0, "IpRanges", [{"CidrIp": "0.0.0.0/0"}]),
+        "provider.security_group.IpPermissions[1]",
+        put("provider", "security_group", opened({"IpRanges": [{"CidrIp": "0.0.0.0/0"}]})),
     ),
     (
         "network",
         "FAIL",
-        "provider.security_group.IpPermissions[0]",
-        put("provider", "security_group", "IpPermissions", 0, "Ipv6Ranges", [{"CidrIpv6": "::/0"}]),
+        "provider.security_group.IpPermissions[1]",
+        put("provider", "security_group", opened({"Ipv6Ranges": [{"CidrIpv6": "::/0"}]})),
     ),
-    ("network", "warn", "provider.security_group", drop("provider", "security_group")),
+    ("network", "warn", "provider.security_group", drop(TYPES, "head", "node_config", "SecurityGroupIds")),
+    (
+        "autoscaler",
+        "FAIL",
+        "head_start_ray_commands[1]",
+        swap("head_start_ray_commands", 1, "RAY_enable_autoscaler_v2=0 ", ""),
+    ),
     ("workers", "warn", f"{TYPES}.gpu_spot.min_workers", put(TYPES, "gpu_spot", "min_workers", 2)),
     ("workers", "warn", f"{TYPES}.gpu_spot.max_workers", put(TYPES, "gpu_spot", "max_workers", 50)),
     ("workers", "warn", f"{TYPES}.head.max_workers", put(TYPES, "head", "max_workers", 1)),
@@ -76,7 +92,7 @@ MISTAKES = [
         f"{TYPES}.head.node_config",
         put(TYPES, "head", "node_config", "InstanceType", "t3.small"),
     ),
-    ("concurrency", "FAIL", f"{TYPES}.cpu.resources", put(TYPES, "cpu", BARE | {"resources": {"CPU": 8}})),
+    ("concurrency", "FAIL", f"{TYPES}.cpu.resources", put(TYPES, "cpu", CPUS)),
     ("versions", "FAIL", "setup_commands[1]", swap("setup_commands", 1, "3.11", "3.12")),
     (
         "versions",
@@ -90,19 +106,32 @@ MISTAKES = [
         "setup_commands",
         swap("setup_commands", 2, "--constraint ~/ristune/constraints.txt ", ""),
     ),
+    (
+        "versions",
+        "FAIL",
+        "setup_commands[2]",
+        put("file_mounts", "~/ristune/constraints.txt", "tests/cluster/files/old/constraints.txt"),
+    ),
     ("versions", "warn", "setup_commands", swap("setup_commands", 1, "--python 3.11 ", "")),
     ("versions", "FAIL", "docker.image", put("docker", {"image": "rayproject/ray:2.9.3-py311-gpu"} | NAMED)),
     ("versions", "warn", "docker.image", put("docker", {"image": "ghcr.io/me/ristune:latest"} | NAMED)),
     ("code", "FAIL", "file_mounts[~/notes]", put("file_mounts", "~/notes", "nowhere/at/all")),
-    ("code", "FAIL", "file_mounts", put("file_mounts", "~/ristune", "configs")),
-    ("code", "warn", "rsync_exclude", put("rsync_exclude", [".git/", ".venv/", "runs/"])),
+    ("code", "FAIL", "file_mounts", drop("file_mounts", "~/ristune/pyproject.toml")),
+    ("code", "FAIL", "file_mounts[~/ristune/configs]", drop("file_mounts", "~/ristune/configs")),
+    ("code", "warn", "rsync_exclude", put("file_mounts", TOKEN | {"~/ristune": "."})),
+    (
+        "node-check",
+        "FAIL",
+        "worker_setup_commands[0]",
+        swap("worker_setup_commands", 0, " --gpu", ""),
+    ),
     ("node-check", "FAIL", "worker_setup_commands", drop("worker_setup_commands")),
     ("node-check", "FAIL", "head_setup_commands[0]", put("head_setup_commands", 0, f"{CHECK} || true")),
     (
         "node-check",
         "warn",
         "worker_setup_commands[1]",
-        put("worker_setup_commands", [f"{CHECK} --gpus 1", "pip install more"]),
+        put("worker_setup_commands", [f"{CHECK} --gpu", "pip install more"]),
     ),
     (
         "node-check",
@@ -165,7 +194,7 @@ ON_PREMISES = [
         swap("head_start_ray_commands", 1, "RAY_enable_autoscaler_v2=0 ", ""),
     ),
     ("schema", "provider", drop("provider", "worker_ips")),
-    ("node-check", "setup_commands", drop("setup_commands", 2)),
+    ("node-check", "worker_setup_commands", drop("worker_setup_commands")),
 ]
 
 
@@ -182,8 +211,9 @@ def test_a_mistake_with_hosts_that_are_there_already_is_named(check, place, plan
     ("override", "check", "place"),
     [
         ("sweep.concurrency=9", "concurrency", "sweep.concurrency"),
-        ("sweep.cpus_per_trial=9", "concurrency", f"{TYPES}.gpu_spot.resources"),
+        ("sweep.cpus_per_trial=9", "concurrency", f"{TYPES}.gpu_on_demand.resources"),
         ("sweep.concurrency=2000", "concurrency", "sweep.concurrency"),
+        ("output=s3://other/runs", "places", "output"),
         ("output=runs", "places", "output"),
         ("output=/shared/runs", "places", "output"),
         ("data.uri=data/nearfield", "places", "data.uri"),
@@ -231,14 +261,13 @@ def test_a_bound_of_the_cache_below_the_dataset_is_named(toy_dataset, written, c
 
 
 def is_ray_cluster(path):
-    found = list(yaml.safe_load_all(path.read_text()))
-    return len(found) == 1 and isinstance(found[0], dict) and {"cluster_name", "provider"} <= found[0].keys()
+    """A file of `ray up`, with the bucket that its nodes are checked for; others are other tools'."""
+    found = list(yaml.safe_load_all(path.read_text()))[0]
+    return isinstance(found, dict) and {"cluster_name", "provider", "metadata"} <= found.keys()
 
 
-SHIPPED = [
-    *FILES.glob("*.yaml"),
-    *filter(is_ray_cluster, [ROOT / "ray_cluster.yaml", *sorted((ROOT / "cluster").glob("*.yaml"))]),
-]
+FOLDERS = (FILES, ROOT, ROOT / "cluster")
+SHIPPED = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if is_ray_cluster(path)]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=[str(path.relative_to(ROOT)) for path in SHIPPED])

@@ -33,7 +33,8 @@ def token(cluster: ClusterFile, asked: Asked) -> Judged:
         rule = "the token must be on every node: without it a worker is refused, and `ray up` says success"
         remedy = f'add "~/{TOKEN}": "~/{TOKEN}"'
         found.append(error("file_mounts", ", ".join(paths) or None, rule, remedy))
-    later = "" if asked.shipped.token else " (none here yet: `ray get-auth-token --generate`)"
+    made = not any(is_token(path) for path in asked.shipped.later)
+    later = "" if made else " (none here yet: `ray get-auth-token --generate`)"
     return judged(found, f"on every node{later}, and asked for by every `ray start`")
 
 

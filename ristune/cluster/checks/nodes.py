@@ -8,6 +8,8 @@ from ristune.cluster.finding import Finding, Judged, error, judged, unknown, war
 # Minutes that an idle node may stay: fewer end it between two trials, more pay for nothing.
 LEAST_IDLE, MOST_IDLE = 2, 60
 V2 = "RAY_enable_autoscaler_v2"
+# Names a function that ranks node types.
+SCORER = "RAY_AUTOSCALER_UTILIZATION_SCORER"
 
 
 def spot_fallback(cluster: ClusterFile, asked: Asked) -> Judged:
@@ -72,15 +74,18 @@ def idle_timeout(cluster: ClusterFile, asked: Asked) -> Judged:
 
 def autoscaler(cluster: ClusterFile, asked: Asked) -> Judged:
     """The autoscaler in use can add workers of this provider."""
-    if cluster.provider != LOCAL:
-        return judged([], f"Ray's default, which can start nodes of provider {cluster.provider}")
     found = []
     for command in ray_starts(cluster.head_start):
-        if not sets(command.text, V2, "0"):
+        if sets(command.text, V2, "0"):
+            continue
+        remedy = f"write {V2}=0 before `ray start` on the head"
+        if cluster.provider == LOCAL:
             rule = "Ray's autoscaler v2 never adds a host that is there already"
-            remedy = f"write {V2}=0 before `ray start` on the head"
             found.append(error(command.place, command.text, rule, remedy))
-    return judged(found, "v1, which adds hosts that are there already")
+        elif SCORER in command.text:
+            rule = f"Ray's autoscaler v2 does not ask {SCORER} which type comes first"
+            found.append(error(command.place, command.text, rule, remedy))
+    return judged(found, f"it can add nodes of provider {cluster.provider}")
 
 
 def _replaces(other: NodeType, spot: NodeType) -> bool:

@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 from ristune.cluster.asked import Asked
 from ristune.cluster.checks.shell import simple_commands
-from ristune.cluster.cluster_file import LOCAL, ClusterFile
+from ristune.cluster.cluster_file import LOCAL, ClusterFile, at
 from ristune.cluster.finding import Finding, Judged, error, judged, unknown, warning
 
 BUCKETS = ("s3://", "gs://")
@@ -24,6 +24,10 @@ def places(cluster: ClusterFile, asked: Asked) -> Judged:
         if wrong is not None:
             found.append(wrong)
         said.append(f"{path}={place}")
+    bucket = at(cluster.document, "metadata", "bucket")
+    if isinstance(bucket, str) and _is_elsewhere(asked.output, bucket):
+        rule = f"the cluster's nodes are checked for another: metadata.bucket is {bucket}"
+        found.append(warning("output", asked.output, rule, "give one below that, or correct the file"))
     if None in given.values() and not found:
         return unknown(f"{', '.join(said)}: give those that the sweep will have")
     return judged(found, f"{', '.join(said)}; whether nodes may write there is for --live to say")
@@ -41,6 +45,14 @@ def _fault(cluster: ClusterFile, path: str, place: str) -> Finding | None:
         return None
     rule = "no setup command mounts a shared file system there"
     return warning(path, place, rule, f"{remedy}, and mount it by a setup command")
+
+
+def _is_elsewhere(output: str | None, bucket: str) -> bool:
+    if output is None or not output.startswith(BUCKETS):
+        return False
+    # What comes after ? is how to get there.
+    place, root = (text.partition("?")[0].rstrip("/") for text in (output, bucket))
+    return place != root and not place.startswith(f"{root}/")
 
 
 def _mounted(cluster: ClusterFile, folder: str) -> bool:

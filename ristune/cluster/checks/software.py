@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from ristune.cluster.asked import CONSTRAINTS, PROJECT, Asked
+from ristune.cluster.asked import CONSTRAINTS, PROJECT, Asked, is_token
 from ristune.cluster.checks.shell import matches, simple_commands
 from ristune.cluster.cluster_file import ClusterFile, Command
 from ristune.cluster.finding import Finding, Judged, error, judged, warning
@@ -61,7 +61,7 @@ def code(cluster: ClusterFile, asked: Asked) -> Judged:
     for far, near in asked.shipped.missing.items():
         rule = "it does not exist here: `ray up` would stop at it, with the head already running"
         found.append(error(f"file_mounts[{far}]", near, rule, "correct the path, or run from its folder"))
-    project = asked.shipped.project
+    project, whole = asked.shipped.project, asked.shipped.whole
     if project is None:
         # An installation by name is not one of a folder.
         by_name = matches(rf"pip install\b.*\s{PROJECT}(?:==\S+|\[\S+)?(?:\s|$)", cluster.setup)
@@ -70,13 +70,18 @@ def code(cluster: ClusterFile, asked: Asked) -> Judged:
         rule = f"no mount is the folder of {PROJECT}, and no setup command installs it: nodes have no code"
         value = ", ".join(cluster.file_mounts.values()) or None
         return judged([error("file_mounts", value, rule, f'add "~/{PROJECT}": "."'), *found], "")
+    for part in asked.shipped.lacking:
+        rule = f"an installation of {PROJECT} needs it"
+        found.append(error(f"file_mounts[{project}/{part}]", None, rule, f"mount {part} there"))
     left_out = {_plain(pattern) for pattern in (*cluster.excluded, *asked.shipped.ignored)}
     kept = [name for name in LEFT_HERE if name not in left_out]
-    if kept:
+    if kept and whole:
         folders = ", ".join(f"{name}/" for name in kept)
         rule = f"{folders} would be copied to every node"
         found.append(warning("rsync_exclude", ", ".join(cluster.excluded) or None, rule, f"add {folders}"))
-    return judged(found, f"{project} on every node, without {', '.join(LEFT_HERE)}")
+    others = [near for near in asked.shipped.later if not is_token(near)]
+    later = f"; not here yet: {', '.join(others)}" if others else ""
+    return judged(found, f"{project} on every node, without {', '.join(LEFT_HERE)}{later}")
 
 
 def node_check(cluster: ClusterFile, asked: Asked) -> Judged:
@@ -100,6 +105,11 @@ def node_check(cluster: ClusterFile, asked: Asked) -> Judged:
             found[commands[-1].place] = warning(
                 commands[-1].place, commands[-1].text, rule, "move it before the check"
             )
+    for worker in cluster.workers:
+        for command in _checks(cluster.worker_setup[worker.name]) if worker.gpus else ():
+            if not re.search(r"\s--gpu\b", command.text):
+                rule = f"{worker.name} has GPUs: without --gpu none is tried"
+                found[command.place] = error(command.place, command.text, rule, "add --gpu")
     return judged(list(found.values()), f"the setup of every node ends in {NODE_CHECK}")
 
 
@@ -111,11 +121,10 @@ def _found(patterns: Sequence[str], commands: Sequence[Command]) -> Iterator[tup
 
 
 def _pinned(cluster: ClusterFile, asked: Asked) -> Iterator[tuple[str, str]]:
-    """Ray's version in the constraints file that is shipped, where a command installs by it."""
-    project, pins = asked.shipped.project, asked.shipped.pins
+    """Ray's version in the constraints that are shipped, where a command installs by them."""
     for command, match in matches(CONSTRAINED, cluster.setup):
-        if project and match[1].startswith(project.rstrip("/") + "/") and "ray" in pins:
-            yield command.place, pins["ray"]
+        if match[1] in asked.shipped.pins:
+            yield command.place, asked.shipped.pins[match[1]]
 
 
 def _minor(version: str) -> str:
