@@ -134,7 +134,7 @@ def software(nodes: Sequence[Node], expected: Expected) -> Judged:
     found = []
     for node in nodes:
         for (name, version), (_, right) in zip(_versions(node), wanted, strict=False):
-            if version != right:
+            if _compared(name, version) != _compared(name, right):
                 rule = f"all nodes must run the same {name}; the head has {right}"
                 remedy = "run the setup commands again: `ray up --restart-only` does not"
                 found.append(error(node.name, f"{name} {version}", rule, remedy))
@@ -230,6 +230,11 @@ def describe(node: Node) -> str:
     if node.space is not None:
         parts.append(f"{node.space.bytes / GB:.1f} GB for datasets in {node.space.place}")
     return ", ".join(parts)
+
+
+def _compared(name: str, version: str) -> str:
+    """What of a version must be equal: Python's minor one, the others' but for how they were built."""
+    return version.rpartition(".")[0] if name == "Python" else version.partition("+")[0]
 
 
 def _versions(node: Node) -> tuple[tuple[str, str], ...]:

@@ -1,8 +1,9 @@
 """The nodes of a running cluster, asked by a process on each of them."""
 
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,8 @@ from ristune.storage.access import Storage
 
 # Seconds for a node to answer: a new machine reads torch from a disk that is still empty.
 LIMIT = 120.0
+# Seconds for an address to answer at all.
+KNOCK = 10.0
 # Clocks are compared this often; the quickest round trip tells most.
 ROUND_TRIPS = 7
 # Ray's own mark of the head, among a node's resources.
@@ -65,13 +68,28 @@ def look(address: str, storage: Storage | None, data: DataConfig, limit: float =
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
-    try:
-        with ray_running(0, 0, address, {}):
-            yield
-    except ConnectionError as refused:
-        rule = f"no cluster answers there ({' '.join(str(refused).split())})"
-        remedy = "run it on the head: ray exec FILE 'python -m ristune.doctor --cluster FILE --live'"
-        raise InputError("--address", address, rule, remedy) from refused
+    with ExitStack() as stack:
+        try:
+            _knock(address)
+            stack.enter_context(ray_running(0, 0, address, {}))
+        # Of the system for an address, of Ray for auto.
+        except OSError as refused:
+            rule = f"no cluster answers there ({' '.join(str(refused).split())})"
+            remedy = "run it on the head: ray exec FILE 'python -m ristune.doctor --cluster FILE --live'"
+            raise InputError("--address", address, rule, remedy) from refused
+        yield
+
+
+def _knock(address: str) -> None:
+    """Try an address: Ray itself would go on trying for minutes.
+
+    Raises:
+        OSError: if nobody answers.
+    """
+    host, found, port = address.rpartition(":")
+    if found and port.isdigit():
+        with socket.create_connection((host, int(port)), KNOCK):
+            pass
 
 
 def _node(found: Mapping[str, Any]) -> Node:
