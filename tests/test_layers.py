@@ -31,8 +31,9 @@ ROOMS = {
     "page": set(),
     "cells": {"config", "data", "training"},
     "evaluate": {"cells", "cli", "config", "data", "overrides", "page", "training", "trial"},
+    "cluster": {"data", "parallel", "storage"},
     "doctor": {
-        *("cli", "config", "data", "simulate", "storage", "sweep", "train", "training", "trial"),
+        *("cli", "cluster", "config", "data", "simulate", "storage", "sweep", "train", "training", "trial"),
     },
     "dataset": {
         *("cli", "config", "data", "dispatch", "meter", "overrides", "page", "storage", "training", "trial"),
@@ -53,7 +54,7 @@ LIBRARIES = {
     "hydra": {"config"},
     "omegaconf": {"config", "sections"},
     "wandb": {"tracking"},
-    "ray": {"parallel", "sweep"},
+    "ray": {"cluster", "parallel", "sweep"},
     "optuna": {"sweep"},
     "safetensors": {"training"},
     "pyarrow": {"data", "storage", "sweep"},

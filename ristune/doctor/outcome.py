@@ -21,6 +21,7 @@ class Verdict(StrEnum):
 
     PASS = "pass"
     FAIL = "FAIL"
+    WARN = "warn"
     SKIP = "skip"
 
 
@@ -31,7 +32,7 @@ class Outcome:
     Attributes:
         verdict: how it ended.
         why: the figures behind it.
-        remedy: what to do; empty unless it failed.
+        remedy: what to do; empty unless it failed or warns.
     """
 
     verdict: Verdict
