@@ -71,7 +71,7 @@ done
 aws iam put-role-policy --role-name "$cluster-head" --policy-name workers --policy-document "$(policy head)"
 
 # Spot machines need this once an account, and a head may not make it.
-if ! aws iam get-role --role-name AWSServiceRoleForEC2Spot > /dev/null 2>&1; then
+if [[ $(aws iam list-roles --path-prefix /aws-service-role/spot.amazonaws.com/ --query 'length(Roles)') == 0 ]]; then
   aws iam create-service-linked-role --aws-service-name spot.amazonaws.com > /dev/null
 fi
 

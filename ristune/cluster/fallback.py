@@ -1,8 +1,8 @@
 """On-demand nodes where spot has none: how Ray's autoscaler rates a kind of node that it could start.
 
-Ray notes which kinds its cloud refused in the last half hour, and its own rating does not look at that: it would
-ask for spot nodes for ever. The head's start command names `score` in RAY_AUTOSCALER_UTILIZATION_SCORER, which
-only version 1 of the autoscaler reads.
+Ray notes which kinds its cloud refused in the last half hour, and its own rating does not look at that: it
+would ask for spot nodes for ever. The head's start command names `score` in
+RAY_AUTOSCALER_UTILIZATION_SCORER, which only version 1 of the autoscaler reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ def score(
     *,
     node_availability_summary: NodeAvailabilitySummary,
 ) -> tuple[Any, ...] | None:
-    """How well a kind of node fits what is asked for: Ray's rating, below that of any kind not refused lately.
+    """How well a kind of node fits what is asked for: Ray's rating, but any kind not refused lately is above.
 
-    Of two that are equal Ray starts the one whose name is last in the alphabet: `gpu_spot` before `gpu_on_demand`.
+    Of two that are equal Ray starts the one whose name is last in the alphabet: `gpu_spot`, `gpu_on_demand`.
 
     Args:
         node_resources: what a node of this kind has.
