@@ -195,6 +195,7 @@ def head(account):
         process = subprocess.Popen(
             ["bash", "-c", start], env=account.environment, stdout=log, stderr=subprocess.STDOUT
         )
+    assert process.poll() is None
     yield f"127.0.0.1:{port}"
     process.terminate()
     process.wait(60)
