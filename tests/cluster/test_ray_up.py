@@ -5,9 +5,11 @@ Up to where they would log in: `ssh` and `rsync` are stand-ins that note what th
 
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +32,11 @@ exit 0
 """
 COPYING = """#!/bin/bash
 target=${!#} source=${@: -2:1}
-printf '%s\\n' "$source ${target#*:}" >> "$HOME/rsync.log"
-[[ $target == *ray_bootstrap* ]] && cp "$source" "$HOME/$(basename "$target")"
-exit 0
+target=${target#*:}
+printf '%s\\n' "$source $target" >> "$HOME/rsync.log"
+target=${target/#\\~/$HOME}
+mkdir -p "$(dirname "$target")"
+[[ $source -ef $target ]] || cp -rT "$source" "$target"
 """
 
 
@@ -187,16 +191,19 @@ def head(account):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     start = start.replace("--port=6379", f"--port={port}")
-    folder = account.home.parent / "ray"
+    # The path of a socket has room for 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="ristune-", dir="/tmp"))
     start += f" --node-ip-address=127.0.0.1 --num-cpus=0 --temp-dir={shlex.quote(str(folder))} --block"
+    # What was shipped is what the head has.
+    environment = account.environment | {"PYTHONPATH": str(account.home / "ristune")}
     with (account.home / "head.log").open("w") as log:
         process = subprocess.Popen(
-            ["bash", "-c", start], env=account.environment, stdout=log, stderr=subprocess.STDOUT
+            ["bash", "-c", start], env=environment, stdout=log, stderr=subprocess.STDOUT
         )
-    assert process.poll() is None
     yield f"127.0.0.1:{port}"
     process.terminate()
     process.wait(60)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def ask(account, address, trials):
