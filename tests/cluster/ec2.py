@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl
+from urllib.request import Request, urlopen
 
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -38,6 +39,9 @@ class Ec2:
 
     def __enter__(self) -> "Ec2":
         self._thread.start()
+        # moto keeps one account a process: whatever another server of it has left goes.
+        reset = Request(f"{self.environment['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")
+        urlopen(reset, timeout=60).close()
         return self
 
     def __exit__(self, *_: object) -> None:
