@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# A group of marked tests that did not run fails the run.
+pytest_plugins = ["tests.groups"]
+
 TOY = ["task=toy", "space=toy", "--config-dir", "tests/configs", "tracking.mode=disabled"]
 
 
