@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("words", metavar="COMMAND", nargs=argparse.REMAINDER)
     add("cut", "cut a host's network", host=True)
     add("mend", "mend a host's network", host=True)
-    add("kill", "end a host without a word, as a power cut does", host=True)
+    add("kill", "end a host at once, as a preempted machine ends", host=True)
     add("revive", "start a host that was killed; its home is kept", host=True)
     return parser
 

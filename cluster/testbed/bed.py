@@ -199,8 +199,8 @@ def mend(bed: Bed, name: str) -> None:
 
 
 def kill(bed: Bed, name: str) -> None:
-    """End a host without a word to anybody: its cable is cut before its processes die."""
-    cut(bed, name)
+    """End a host at once, as a preempted machine ends: its connections close; those of a cut host do not."""
+    bed.first_process(name)
     host.kill(bed.own(name))
     network.remove([bed.cable(name)])
 

@@ -83,7 +83,7 @@ def first_process(own: Path) -> int | None:
 
 
 def kill(own: Path) -> None:
-    """End every process of a host at once, as a power cut does, and wait until they are gone."""
+    """End every process of a host at once, and wait until they are gone."""
     first = first_process(own)
     for pid in [*([first] if first else []), *_outer(own)]:
         try:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,17 @@ from cluster.testbed import bed
 from tests.s3.radosgw import Radosgw
 
 UP_SECONDS = 150.0
+# Prints the nodes, once those named are in and no others; at once if none is named.
 _NODES = """
-import json, ray
+import json, ray, sys, time
 ray.init("auto", logging_level="ERROR", log_to_driver=False)
-print(json.dumps([[n["NodeManagerHostname"], n["Alive"], n["Resources"].get("CPU", 0)] for n in ray.nodes()]))
+wanted = sorted(sys.argv[1:])
+while True:
+    nodes = [[n["NodeManagerHostname"], n["Alive"], n["Resources"].get("CPU", 0)] for n in ray.nodes()]
+    if not wanted or wanted == sorted(host for host, alive, cores in nodes if alive):
+        break
+    time.sleep(1)
+print(json.dumps(nodes))
 """
 
 
@@ -44,13 +50,11 @@ class Cluster:
         bed: their hosts.
         bucket: URI of a bucket that is reached from every host and from here.
         environment: for commands run here, as on a laptop: the token, and the bucket's keys.
-        seconds: how long its parts took to start.
     """
 
     bed: bed.Bed
     bucket: str
     environment: dict[str, str]
-    seconds: dict[str, float]
 
     @property
     def cluster_file(self) -> Path:
@@ -84,21 +88,19 @@ class Cluster:
 
     def nodes(self) -> list[Node]:
         """The nodes that have ever joined the head."""
-        printed = self.head_exec(f"python -c '{_NODES}'")
-        return [Node(*each) for each in json.loads(printed.splitlines()[-1])]
+        return self._nodes(60.0)
 
-    def wait_for(self, *hosts: str, timeout: float = UP_SECONDS) -> None:
-        """Wait until these hosts, and no others, are in.
+    def wait_for(self, *hosts: str, timeout: float = UP_SECONDS) -> list[Node]:
+        """The nodes, as soon as these hosts, and no others, are in.
 
         Raises:
             RuntimeError: with the autoscaler's last words, if they are not in time.
         """
-        end = time.monotonic() + timeout
-        while sorted(node.host for node in self.nodes() if node.alive) != sorted(hosts):
-            if time.monotonic() > end:
-                last = self.head_exec("tail -n 60 /tmp/ray/session_latest/logs/monitor.out")
-                raise RuntimeError(f"not in after {timeout:g} s: {hosts}, but {self.nodes()}\n{last}")
-            time.sleep(2)
+        try:
+            return self._nodes(timeout, *hosts)
+        except RuntimeError as error:
+            last = self.head_exec("tail -n 60 /tmp/ray/session_latest/logs/monitor.out")
+            raise RuntimeError(f"not in after {timeout:g} s: {hosts}, but {self.nodes()}\n{last}") from error
 
     def cut(self, host: str) -> None:
         """Cut a host's network."""
@@ -109,12 +111,17 @@ class Cluster:
         bed.mend(self.bed, host)
 
     def kill_host(self, host: str) -> None:
-        """End a host as a power cut does."""
+        """End a host as a preempted machine ends: Ray hears of it at once, of one that is cut in a minute."""
         bed.kill(self.bed, host)
 
     def revive(self, host: str) -> None:
         """Start it again, without Ray: the head logs in to workers, `up` to the head."""
         bed.revive(self.bed, host)
+
+    def _nodes(self, timeout: float, *wanted: str) -> list[Node]:
+        command = f"timeout {timeout} python -c '{_NODES}' {' '.join(wanted)}"
+        printed = self.head_exec(command, timeout + 10)
+        return [Node(*each) for each in json.loads(printed.splitlines()[-1])]
 
 
 @contextmanager
@@ -124,9 +131,7 @@ def bring_up(folder: Path) -> Iterator[Cluster]:
     Args:
         folder: for the bed; must not be there yet.
     """
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "hosts"):
-        hosts = bed.up(folder)
+    hosts = bed.up(folder)
     try:
         with Radosgw(address=hosts.gateway) as store:
             store.make_bucket("sweeps")
@@ -138,22 +143,12 @@ def bring_up(folder: Path) -> Iterator[Cluster]:
             bucket = store.uri("sweeps")
             bed.write_cluster_file(hosts, bucket, keys)
             aws = {"AWS_ACCESS_KEY_ID": store.keys.access, "AWS_SECRET_ACCESS_KEY": store.keys.secret}
-            running = Cluster(hosts, bucket, {**os.environ, **hosts.environment, **aws}, seconds)
-            with _timed(seconds, "ray up"):
-                running.up()
-            with _timed(seconds, "workers in"):
-                running.wait_for(*hosts.hosts)
+            running = Cluster(hosts, bucket, {**os.environ, **hosts.environment, **aws})
+            running.up()
+            running.wait_for(*hosts.hosts)
             yield running
     finally:
-        with _timed(seconds, "down"):
-            bed.down(folder)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
-    begun = time.monotonic()
-    yield
-    seconds[what] = time.monotonic() - begun
+        bed.down(folder)
 
 
 def _run(line: list[str], timeout: float, environment: dict[str, str] | None = None) -> str:

@@ -45,7 +45,8 @@ def left(running: bed.Bed, of: dict[str, set[str]]) -> list[str]:
             try:
                 if os.readlink(entry / "ns" / kind) in names:
                     found.append(f"process {entry.name}: {(entry / 'cmdline').read_text()}")
-            except (FileNotFoundError, ProcessLookupError):
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                # Gone by now, or one that not even root may ask: none of a bed's.
                 continue
     found += [f"link {name}" for name in os.listdir("/sys/class/net") if running.tag in name]
     found += [
@@ -75,8 +76,6 @@ def test_a_worker_without_the_token_is_refused(cluster: Cluster):
     start = f"ray start --address={cluster.bed.address('head')}:6379 --temp-dir=/tmp/stranger --num-cpus=1"
     with pytest.raises(RuntimeError, match="InvalidAuthToken: Authentication token is missing or incorrect"):
         cluster.execute("worker1", f"unset RAY_AUTH_MODE; HOME=/tmp/stranger {start}")
-    with pytest.raises(RuntimeError, match="InvalidAuthToken: Authentication token is missing or incorrect"):
-        cluster.execute("worker1", f"RAY_AUTH_TOKEN=guessed {start}")
     assert sum(node.alive for node in cluster.nodes()) == 3
 
 
@@ -88,10 +87,11 @@ def test_a_job_runs_on_every_host(cluster: Cluster):
     assert "ran on head worker1 worker2" in printed, printed
 
 
-def test_every_host_reaches_the_bucket(cluster: Cluster):
-    check = f"cd ~/ristune && python -m ristune.cluster.node_check --bucket '{cluster.bucket}'"
-    for name in cluster.bed.hosts:
-        assert "is read and written" in cluster.execute(name, check)
+def test_workers_join_only_after_they_have_reached_the_bucket(cluster: Cluster):
+    log = cluster.head_exec("cat /tmp/ray/session_latest/logs/monitor.out")
+    # As a terminal shows it: with colours, and in lines of its width.
+    said = "".join(re.sub(r"\x1b\[[0-9;]*m", "", log).split())
+    assert said.count(f"bucket{cluster.bucket}isreadandwritten") == len(cluster.workers), log
 
 
 def test_hosts_share_neither_home_nor_tmp_nor_shared_memory_nor_name(cluster: Cluster):
@@ -133,7 +133,7 @@ def test_ray_down_and_down_leave_nothing_behind(tmp_path: Path):
     folder = tmp_path / "bed"
     running = bed.up(folder, workers=1)
     try:
-        cluster = Cluster(running, "", {**os.environ, **running.environment}, {})
+        cluster = Cluster(running, "", {**os.environ, **running.environment})
         cluster.up()
         of = spaces(running)
         assert left(running, of), "what must be gone was never there"
