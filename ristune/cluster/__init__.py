@@ -1,0 +1,1 @@
+"""Clusters: what is in their files, on their nodes, and how a sweep gets there."""
