@@ -85,7 +85,8 @@ def first_process(own: Path) -> int | None:
 def kill(own: Path) -> None:
     """End every process of a host at once, and wait until they are gone."""
     first = first_process(own)
-    for pid in [*([first] if first else []), *_outer(own)]:
+    # Whoever started process 1 collects what is left of it, and ends.
+    for pid in _outer(own) if first is None else [first]:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
