@@ -32,7 +32,6 @@ ROOMS = {
     "page": set(),
     "cells": {"config", "data", "training"},
     "evaluate": {"cells", "cli", "config", "data", "overrides", "page", "training", "trial"},
-    "cluster": {"data", "parallel", "storage"},
     "doctor": {
         *("cli", "cluster", "config", "data", "simulate", "storage", "sweep", "train", "training", "trial"),
     },
@@ -43,7 +42,7 @@ ROOMS = {
         *("cli", "config", "dispatch", "overrides", "parallel", "preemption", "simulate", "storage"),
         *("sweep_config", "tracking", "training", "trial"),
     },
-    "cluster": {"cli", "preemption", "sweep"},
+    "cluster": {"cli", "data", "parallel", "preemption", "storage", "sweep"},
     "errors": set(),
     "dispatch": set(),
     "__main__": {"dispatch"},

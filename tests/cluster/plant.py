@@ -11,7 +11,8 @@ import yaml
 
 from ristune.doctor.__main__ import main
 
-FILES = Path(__file__).parent / "files"
+ROOT = Path(__file__).parents[2]
+AWS, OWN_HOSTS = ROOT / "ray_cluster.yaml", ROOT / "cluster" / "on-premises.yaml"
 Document = dict[str, Any]
 # What a sweep on such a cluster has.
 SWEEP = [
@@ -30,9 +31,9 @@ class Row:
     text: str
 
 
-def document(name: str = "aws.yaml") -> Document:
+def document(path: Path = AWS) -> Document:
     # Of its own in every place: what YAML's anchors share would change in several.
-    return json.loads(json.dumps(yaml.safe_load((FILES / name).read_text())))
+    return json.loads(json.dumps(yaml.safe_load(path.read_text())))
 
 
 def put(*path: Any) -> Callable[[Document], None]:

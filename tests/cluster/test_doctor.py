@@ -9,7 +9,7 @@ from ristune.cluster.checks.registry import RULES
 from ristune.config import compose
 from ristune.doctor.__main__ import main
 from tests.cluster.mistakes import MISTAKES, ON_PREMISES, TYPES
-from tests.cluster.plant import AFAR, FILES, SWEEP, document, examine, faults, put
+from tests.cluster.plant import AFAR, OWN_HOSTS, SWEEP, document, examine, faults, put
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +61,7 @@ def test_a_mistake_is_named_by_its_place_and_nothing_else_is(check, verdict, pla
 
 @pytest.mark.parametrize(("check", "place", "plant"), ON_PREMISES)
 def test_a_mistake_with_hosts_that_are_there_already_is_named(check, place, plant, written, capsys):
-    found = document("on-premises.yaml")
+    found = document(OWN_HOSTS)
     plant(found)
     status, rows = examine(capsys, written(found), *SWEEP)
     assert status == 1 and [row.check for row in faults(rows)] == [check]
@@ -127,7 +127,7 @@ def is_ray_cluster(path):
     return isinstance(found, dict) and {"cluster_name", "provider", "metadata"} <= found.keys()
 
 
-FOLDERS = (FILES, ROOT, ROOT / "cluster")
+FOLDERS = (ROOT, ROOT / "cluster")
 SHIPPED = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if is_ray_cluster(path)]
 
 

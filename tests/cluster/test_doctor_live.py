@@ -6,10 +6,10 @@ from ristune.doctor.__main__ import main
 from ristune.doctor.nodes import LIVE_PURPOSES
 from ristune.storage.access import open_storage
 from tests.cluster.nodes import stopped, two_nodes
-from tests.cluster.plant import FILES, examine
+from tests.cluster.plant import AWS, examine
 
 pytestmark = pytest.mark.ray
-FILE = FILES / "aws.yaml"
+FILE = AWS
 
 
 @pytest.fixture(scope="module")
