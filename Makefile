@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-# A real S3 server for the tests, from Debian's packages.
-PACKAGES := ceph-mon ceph-osd radosgw ceph-common
+# A real S3 server and real hosts for the tests, from Debian's packages.
+PACKAGES := ceph-mon ceph-osd radosgw ceph-common iproute2 openssh-client openssh-server rsync util-linux
 
 .PHONY: env sweep test fast lint tools
 .DEFAULT_GOAL := env
@@ -21,10 +21,10 @@ sweep: env
 	$(RUN) -m ristune.sweep --trials 8 data.uri=data/nearfield-small \
 		simulator.train=4096 simulator.val=512 simulator.test=512 training.epochs=3
 
-# Everything CI runs: style, types, the tests on every core, and then, one at a time, those that start Ray
-# or an S3 server, or build the wheel.
+# Everything CI runs: style, types, the tests on every core, and then, one at a time, those that start Ray,
+# an S3 server or a cluster, or build the wheel.
 test: lint fast
-	$(RUN) -m pytest -m "ray or s3 or wheel"
+	$(RUN) -m pytest -m "ray or s3 or wheel or cluster"
 
 # The tests that need a few seconds each at most; a file stays on one core, with what it has set up.
 fast: env

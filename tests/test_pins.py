@@ -1,5 +1,6 @@
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -16,7 +17,7 @@ def pins():
 
 def test_every_dependency_is_pinned_within_its_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), requirement
 
