@@ -1,10 +1,8 @@
 """Command: search for the best values, many trials on this machine or on a Ray cluster."""
 
 import argparse
-import re
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,15 +15,14 @@ from ristune.config import Config
 from ristune.errors import InputError
 from ristune.simulate import ensure_dataset
 from ristune.sweep import ending, results
+from ristune.sweep.checking import check, check_resumption, sweep_name
 from ristune.sweep.dry_run import print_plan
 from ristune.sweep.history import History
 from ristune.sweep.journal import FILE, Journal
-from ristune.sweep.knowledge import Knowledge, read_known, read_points
+from ristune.sweep.order import add_options, check_options
 from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines
 from ristune.sweep.resources import local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.resuming import check_dataset, open_sweep, restored, trials_in_total
-from ristune.sweep.shares import check_resource
-from ristune.sweep.space_parsing import parse_space
 from ristune.training.device import resolve_device
 from ristune.trial import prepare
 
@@ -44,6 +41,9 @@ EXAMPLES = """\
   python -m ristune.sweep --trials 50 --enqueue runs/OLD/best.yaml --warm-start runs/OLD   # what is known
   python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
                                                        # on a Ray cluster whose nodes share this folder
+  python -m ristune.sweep --trials 200 --cluster ray_cluster.yaml output=s3://bucket/runs
+                                                       # on a cluster that is started for it, from this laptop
+  python -m ristune.sweep --cluster ray_cluster.yaml --attach NAME   # follow it again (docs/cluster.md)
   python -m ristune.sweep status NAME --follow                   # how a sweep stands, from any terminal
   python -m ristune.sweep list                                   # all sweeps of runs/
   python -m ristune.sweep best NAME --top 10                     # its best trials; --help of each says more
@@ -61,14 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_intermixed_args(argv)
     command = shlex.join(["python", "-m", "ristune.sweep", *argv])
+    check_options(arguments)
+    check_resumption(arguments)
+    if arguments.cluster is not None:
+        # Ray's launcher and its client take a second to import: no other sweep needs them.
+        from ristune.sweep.submit import run
+
+        return run(arguments, arguments.trials or DEFAULT_TRIALS)
     if arguments.resume is not None:
         return _resume(arguments, command)
     config = cli.configure(arguments)
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
-    name = arguments.name or f"{config.task['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
-    directory = _directory(config, name)
+    directory = _directory(config, sweep_name(arguments.name, config))
     sweep = _plan(arguments, config, arguments.trials or DEFAULT_TRIALS, directory, command, None)
     if sweep is None:
         return cli.DONE
@@ -78,15 +84,6 @@ def _main(argv: Sequence[str]) -> int:
 
 def _resume(arguments: argparse.Namespace, command: str) -> int:
     """Go on with a sweep, as it was configured."""
-    given = {
-        "--name": arguments.name,
-        "--config-dir": arguments.config_dir or None,
-        "--warm-start": arguments.warm_start,
-    }
-    for option, value in given.items():
-        if value is not None:
-            rule = "a sweep is resumed in its own folder, with its own configuration and knowledge"
-            raise InputError(option, str(value), rule, f"leave out {option}, or start anew without --resume")
     # `.` has no name.
     directory = arguments.resume if arguments.resume.name else arguments.resume.resolve()
     with closing(open_sweep(directory)) as journal:
@@ -117,13 +114,7 @@ def _plan(
         command: the command line itself.
         history: of the sweep that is resumed.
     """
-    check_resource(config)
-    space = parse_space(config)
-    _check_grace(config)
-    knowledge = Knowledge(
-        [point for path in arguments.enqueue or () for point in read_points(path, space)],
-        [read_known(path, space, config) for path in arguments.warm_start or ()],
-    )
+    space, knowledge = check(arguments, config)
     resources = (
         plan(local_cores(), local_gpus(config.training.device), trials, config.sweep)
         if arguments.address is None
@@ -197,25 +188,14 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--address", metavar="ADDRESS", help="of a running Ray cluster, or auto (default: start Ray here)"
     )
+    add_options(parser)
     return parser
-
-
-def _check_grace(config: Config) -> None:
-    if config.sweep.resource == "epochs" and config.sweep.grace > config.training.epochs:
-        raise InputError(
-            "sweep.grace",
-            config.sweep.grace,
-            f"it must be at most training.epochs ({config.training.epochs})",
-            "lower it, or train for longer",
-        )
 
 
 def _directory(config: Config, name: str) -> Path:
     """The sweep's folder, which may not exist yet."""
     if "://" in config.output:
         raise InputError("output", config.output, "a sweep writes to a folder of this machine", "give a path")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError("--name", name, "it must be letters, digits, '.', '_' and '-'", "choose another")
     directory = Path(config.output) / name
     if directory.exists():
         remedy = f"choose another name, or go on with it: --resume {shlex.quote(str(directory))}"
