@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,14 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from ristune.cluster.launcher import ClusterFailure, ClusterFile, find_head
 from ristune.cluster.tunnel import ConnectionLost, tunnel
 from ristune.errors import InputError
+
+# Ray's client says on the terminal what it does.
+for name in (
+    "ray._private.runtime_env",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+):
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 # Keys of a job's metadata.
 SWEEP, OUTPUT, CONFIG_DIRS = "ristune_sweep", "ristune_output", "ristune_config_dirs"

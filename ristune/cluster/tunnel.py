@@ -37,9 +37,9 @@ def ssh(head: Head, command: str, *options: str) -> list[str]:
     Args:
         head: how to log in.
         command: for the shell there.
-        options: of ssh, before all others.
+        options: of ssh, before all others; without any there is no terminal.
     """
-    words = ["ssh", "-T", *options]
+    words = ["ssh", *(options or ["-T"])]
     for name, value in OPTIONS:
         words += ["-o", f"{name}={value}"]
     if head.key is not None:
@@ -79,7 +79,7 @@ def tunnel(head: Head, port: int) -> Iterator[int]:
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             # It ends when its input does: with this process, however that ends.
-            ssh(head, f"echo {READY}; exec cat > /dev/null", "-L", forward),
+            ssh(head, f"echo {READY}; exec cat > /dev/null", "-T", "-L", forward),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -1,16 +1,18 @@
 """A sweep on a cluster, followed from here to its end, and its results fetched."""
 
 import shlex
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ristune import cli
 from ristune.cluster import fetching
 from ristune.cluster.jobs import Follower, Job, Jobs, reach
-from ristune.cluster.launcher import ClusterFailure, ClusterFile, find_head, take_down
-from ristune.cluster.tunnel import ConnectionLost
+from ristune.cluster.launcher import ClusterFailure, ClusterFile, find_head, read_cluster, take_down
+from ristune.cluster.tunnel import ConnectionLost, inside, ssh
 from ristune.errors import InputError
 from ristune.sweep.finding import RUNS, is_sweep
 
@@ -43,6 +45,37 @@ def stop(cluster: ClusterFile, name: str, down: bool) -> int:
         jobs.stop(job)
     print(f"stopping the sweep {job.sweep}", flush=True)
     return follow(cluster, token, job, down, seen)
+
+
+def ask(file: Path, name: str | None, flags: Sequence[str]) -> int:
+    """Let the head say how a sweep stands.
+
+    Args:
+        file: of the cluster.
+        name: of the sweep, or its folder as the cluster sees it.
+        flags: of `status`.
+
+    Returns:
+        The exit status of `status` there.
+    """
+    cluster = read_cluster(file)
+    try:
+        head = find_head(cluster)
+        if head is None:
+            raise ClusterFailure(f"the cluster {cluster.name!r} is not up: it has no head")
+        directory = name or ""
+        if "/" not in directory:
+            with reach(cluster, cluster.token) as jobs:
+                job = found(jobs, directory)
+            directory = job.output
+            if job.status not in ("RUNNING", "SUCCEEDED"):
+                say(f"the job {job.id} is {job.status}: {job.message}")
+    except (ClusterFailure, ConnectionLost) as error:
+        say(f"error: {error}")
+        return cli.FAILED
+    command = f"{cluster.python} -m ristune.sweep status {shlex.join([*flags, directory])}"
+    terminal = ["-t"] if sys.stdout.isatty() else []
+    return subprocess.run(ssh(head, inside(command, cluster.container), *terminal)).returncode
 
 
 def found(jobs: Jobs, name: str) -> Job:
@@ -93,7 +126,7 @@ def follow(cluster: ClusterFile, token: str | None, job: Job, down: bool, seen: 
     except (KeyboardInterrupt, ClusterFailure, ConnectionLost) as error:
         if not isinstance(error, KeyboardInterrupt):
             say(f"error: {error}")
-        say(f"it is followed no more. Follow it again, or see how it stands:\n{_command(cluster, job)}")
+        say(f"it is followed no more. Follow it again, or see how it stands:\n{attach_command(cluster, job)}")
         say(f"python -m ristune.sweep status {job.sweep} --cluster {shlex.quote(str(cluster.path))}")
         if down:
             say(_kept("the sweep has not ended", cluster))
@@ -149,7 +182,7 @@ def fetch(cluster: ClusterFile, job: Job, local: Path) -> bool:
             fetching.from_head(head, cluster.container, job.output, local)
         fetching.relocate(local, job.output, job.config_dirs)
     except (ClusterFailure, InputError, OSError) as error:
-        say(f"error: the results were not fetched: {error}\ntry again:\n{_command(cluster, job)}")
+        say(f"error: the results were not fetched: {error}\ntry again:\n{attach_command(cluster, job)}")
         return False
     if not is_sweep(local):
         say(f"the sweep has left no results in {job.output}")
@@ -168,7 +201,8 @@ def _kept(why: str, cluster: ClusterFile) -> str:
     return f"the cluster stays up, for {why}; take it down: ray down {shlex.quote(str(cluster.path))}"
 
 
-def _command(cluster: ClusterFile, job: Job) -> str:
+def attach_command(cluster: ClusterFile, job: Job) -> str:
+    """What a user types to follow a sweep again."""
     file = shlex.quote(str(cluster.path))
     return f"python -m ristune.sweep --cluster {file} --attach {shlex.quote(job.sweep)}"
 

@@ -18,7 +18,7 @@ from ristune.errors import InputError
 from ristune.sweep.checking import check, sweep_name
 from ristune.sweep.dry_run import print_plan
 from ristune.sweep.finding import RUNS, is_sweep
-from ristune.sweep.following import LOG, attach, follow, say, stop
+from ristune.sweep.following import LOG, attach, attach_command, follow, say, stop
 from ristune.sweep.order import Order, order, resumption, travelling
 from ristune.sweep.resources import plan_cluster
 
@@ -99,8 +99,9 @@ def submit(cluster: ClusterFile, what: Order, down: bool) -> int:
         with reach(cluster, token) as jobs:
             _check_free(jobs, what.name, resumed, cluster)
             job_id = jobs.submit(what.name, command, archive, what.output, what.config_dirs)
-    print(f"sweep {what.name} submitted: {what.describe}", flush=True)
     job = Job(job_id, what.name, what.output, what.config_dirs, "PENDING", False, None, "")
+    print(f"sweep {what.name} submitted: {what.describe}; it goes on without this terminal")
+    print(f"to follow it again: {attach_command(cluster, job)}", flush=True)
     return follow(cluster, token, job, down)
 
 
