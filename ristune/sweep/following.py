@@ -144,7 +144,9 @@ def _end(cluster: ClusterFile, token: str | None, job: Job, down: bool) -> int:
     if fetched:
         print(f"results: {local}", flush=True)
     if job.status != "SUCCEEDED":
-        say(f"go on with it:\npython -m ristune.sweep --resume {shlex.quote(job.output)} --cluster {quoted}")
+        shared = "" if "://" in job.output else " --shared"
+        resume = f"python -m ristune.sweep --resume {shlex.quote(job.output)} --cluster {quoted}{shared}"
+        say(f"go on with it:\n{resume}")
     status = {"SUCCEEDED": cli.DONE, "STOPPED": cli.INTERRUPTED}.get(job.status, job.exit_code or cli.FAILED)
     if not down:
         return status

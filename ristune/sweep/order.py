@@ -141,8 +141,8 @@ def resumption(arguments: argparse.Namespace) -> Order:
     Raises:
         InputError: if its folder means nothing on the cluster.
     """
-    # A path that was taken for one of this machine has lost a slash.
-    place = re.sub(r"^(s3|gs):/(?!/)", r"\1://", str(arguments.resume))
+    # A URI that was taken for a path of this machine has lost slashes.
+    place = re.sub(r"\b(s3|gs|https?):/(?!/)", r"\1://", str(arguments.resume))
     _check_place("--resume", place, arguments.shared)
     words = ["--resume", place]
     words += [] if arguments.trials is None else ["--trials", str(arguments.trials)]
