@@ -27,7 +27,7 @@ ROOMS = {
     "parallel": {"scratch"},
     "simulate": {"cli", "config", "data", "meter", "overrides", "parallel", "storage"},
     "train": {"cli", "config", "overrides", "simulate", "stopping", "tracking", "training", "trial"},
-    "cluster": {"config", "storage"},
+    "cluster": {"cli", "config", "storage"},
     "page": set(),
     "cells": {"config", "data", "training"},
     "evaluate": {"cells", "cli", "config", "data", "overrides", "page", "training", "trial"},

@@ -93,14 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     add("down", "take the bed away, also half of one")
     add("status", "show hosts, addresses, and how they are")
     add("env", "print what a shell needs for `ray up`: eval it")
-    bucket = add("bucket", "write the cluster file anew, for hosts that use a bucket")
+    bucket = add("bucket", "write the cluster file anew, with a bucket")
     bucket.add_argument("uri", metavar="URI", help="s3://NAME/PREFIX?endpoint=http://ADDRESS:PORT")
-    bucket.add_argument("--credentials", type=Path, help="file with its keys, in the format of ~/.aws/credentials")
+    bucket.add_argument(
+        "--credentials", type=Path, help="file with its keys, in the format of ~/.aws/credentials"
+    )
     execute = add("exec", "run a command in a host, whether or not its network works", host=True)
     execute.add_argument("words", metavar="COMMAND", nargs=argparse.REMAINDER)
     add("cut", "cut a host's network", host=True)
     add("mend", "mend a host's network", host=True)
-    add("kill", "end a host without a word, as a power cut does", host=True)
+    add("kill", "end a host at once, as a preempted machine ends", host=True)
     add("revive", "start a host that was killed; its home is kept", host=True)
     return parser
 

@@ -57,18 +57,20 @@ def start(own: Path, name: str, kept: Sequence[str]) -> None:
     hidden = [path for path in kept if path.startswith(_OWN)]
     line = ["unshare", *spaces, "--fork", "--kill-child", "sh", str(_SCRIPT), str(own), name, _SHARED_MEMORY]
     with (own / "host.log").open("ab") as log:
-        # A session of its own: Ctrl-C at the terminal is not for the hosts.
-        subprocess.Popen(
-            [*line, *hidden],
+        # In a session of its own, and nobody's child: it outlives who starts it, and Ctrl-C is not for it.
+        subprocess.run(
+            ["setsid", "--fork", *line, *hidden],
+            check=True,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
             env={"PATH": system.SEARCHED, "LANG": "C.UTF-8"},
         )
-    end = time.monotonic() + _WAIT_SECONDS
+    begun = time.monotonic()
     while (first := first_process(own)) is None or not _serves(first):
-        if not _outer(own) or time.monotonic() > end:
+        waited = time.monotonic() - begun
+        # Later than that it is not on its way, but has ended.
+        if waited > (_WAIT_SECONDS if _outer(own) else 2.0):
             raise RuntimeError(f"host {name} did not start:\n{(own / 'host.log').read_text()[-2000:]}")
         time.sleep(0.05)
 
@@ -81,7 +83,7 @@ def first_process(own: Path) -> int | None:
 
 
 def kill(own: Path) -> None:
-    """End every process of a host at once, as a power cut does, and wait until they are gone."""
+    """End every process of a host at once, and wait until they are gone."""
     first = first_process(own)
     for pid in [*([first] if first else []), *_outer(own)]:
         try:

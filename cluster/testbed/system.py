@@ -15,6 +15,7 @@ PROGRAMS = {
     "sshd": "openssh-server",
     "rsync": "rsync",
     "mount": "mount",
+    "setsid": "util-linux",
     "unshare": "util-linux",
     "nsenter": "util-linux",
 }

@@ -1,1 +1,1 @@
-"""Clusters that `ray up` starts: their files, what they carry, the way to their head, the jobs there."""
+"""Clusters: what is in their files, on their nodes, and how a sweep gets there."""

@@ -113,7 +113,7 @@ def test_a_name_is_taken_once(hosts, laptop):
     assert second.returncode == 2 and "this cluster has run a sweep of that name" in err
 
 
-def test_ctrl_c_lets_go_and_a_second_one_stops_and_the_sweep_can_be_resumed(hosts, laptop):
+def test_ctrl_c_lets_go_and_a_second_one_stops_the_sweep_cleanly(hosts, laptop):
     process = submit(hosts, laptop, "long", "--trials", "1", *LONG)
     shown = until(process, "trial=0000 started")
     assert "cluster" in shown and "is up" in shown, "the running cluster was started anew"
@@ -127,13 +127,15 @@ def test_ctrl_c_lets_go_and_a_second_one_stops_and_the_sweep_can_be_resumed(host
     assert f"--resume {SHARED}/runs/long --cluster {hosts.cluster_file} --shared" in err
     assert results.load(laptop / "runs" / "long").ended["outcome"] == "interrupted"
 
+
+def test_a_stopped_sweep_goes_on_and_whoever_follows_it_sees_another_stop_it(hosts, laptop):
     resumed = sweep(hosts, laptop, "--resume", f"{SHARED}/runs/long", "--shared")
     until(resumed, "status finished=0/1 running=1")
     stop = sweep(hosts, laptop, "--stop", "long", "--down")
     _, err = stop.communicate(timeout=60)
     assert stop.returncode == 130 and "the cluster stays up, for the sweep did not end as it should" in err
-    # Whoever follows it sees it end.
-    assert resumed.wait(timeout=60) == 130
+    out, _ = resumed.communicate(timeout=60)
+    assert resumed.returncode == 130 and "sweep interrupted reason='SIGTERM'" in out
 
 
 def test_the_cluster_is_taken_down_when_the_results_are_here(hosts, laptop):

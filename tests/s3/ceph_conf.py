@@ -3,14 +3,14 @@
 from pathlib import Path
 
 
-def ceph_conf(folder: Path, fsid: str, addresses: str, port: int, memory: int) -> str:
+def ceph_conf(folder: Path, fsid: str, addresses: str, endpoint: str, memory: int) -> str:
     """The text of ceph.conf.
 
     Args:
         folder: of keys, logs and sockets.
         fsid: of the cluster.
         addresses: of its monitor.
-        port: of radosgw.
+        endpoint: of radosgw, address and port.
         memory: bytes for objects.
     """
     return f"""
@@ -51,7 +51,7 @@ keyring = {folder}/osd/keyring
 
 [client.admin]
 rgw data = {folder}/rgw
-rgw frontends = beast endpoint=127.0.0.1:{port}
+rgw frontends = beast endpoint={endpoint}
 debug rgw = 1
 log file = {folder}/log/rgw.log
 """

@@ -67,15 +67,17 @@ class Radosgw:
 
     Args:
         memory: what the store may hold, bytes.
+        address: of this machine, on which it listens.
     """
 
-    def __init__(self, memory: int = 3 * 2**30) -> None:
+    def __init__(self, memory: int = 3 * 2**30, address: str = "127.0.0.1") -> None:
         missing = [name for name in BINARIES if shutil.which(name) is None]
         if missing:
             raise RuntimeError(
                 f"{', '.join(missing)} not found: run `make tools`, or apt-get install {PACKAGES}"
             )
         self._memory = memory
+        self._address = address
         self._processes: list[subprocess.Popen[bytes]] = []
         self._cleanup = ExitStack()
         self.endpoint = ""
@@ -166,10 +168,12 @@ class Radosgw:
     def _start(self) -> None:
         for name in ("run", "log", "mon", "osd", "rgw"):
             (self.folder / name).mkdir()
-        mon_port, mon_port_old, port = _free_ports(3)
+        mon_port, mon_port_old, port = _free_ports("127.0.0.1", "127.0.0.1", self._address)
         fsid, osd = str(uuid4()), str(uuid4())
         addresses = f"[v2:127.0.0.1:{mon_port}/0,v1:127.0.0.1:{mon_port_old}/0]"
-        (self.folder / "ceph.conf").write_text(ceph_conf(self.folder, fsid, addresses, port, self._memory))
+        (self.folder / "ceph.conf").write_text(
+            ceph_conf(self.folder, fsid, addresses, f"{self._address}:{port}", self._memory)
+        )
         keyring = str(self.folder / "keyring")
         allow = ["--cap", "mon", "allow *"]
         everything = [*allow, "--cap", "osd", "allow *", "--cap", "mgr", "allow *", "--cap", "mds", "allow *"]
@@ -189,8 +193,8 @@ class Radosgw:
         self._daemon("ceph-osd", "-i", "0")
         self._until("the OSD", lambda: "1 up" in self._tool("ceph", "osd", "stat"))
         self._daemon("radosgw", "-n", "client.admin")
-        self._until("radosgw", lambda: _listening(port))
-        self.endpoint = f"http://127.0.0.1:{port}"
+        self._until("radosgw", lambda: _listening(self._address, port))
+        self.endpoint = f"http://{self._address}:{port}"
         self.keys = self.add_key()
 
     def _tool(self, *command: str) -> str:
@@ -270,17 +274,17 @@ def _spelled(keys: Keys) -> tuple[str, str]:
     return (f"--access-key={keys.access}", f"--secret-key={keys.secret}")
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(*addresses: str) -> list[int]:
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        sockets = [stack.enter_context(socket.socket()) for _ in addresses]
+        for each, address in zip(sockets, addresses, strict=True):
+            each.bind((address, 0))
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _listening(port: int) -> bool:
+def _listening(address: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 def main() -> None:
