@@ -15,8 +15,8 @@ from ristune.cluster.launcher import ClusterFailure, Head
 from ristune.cluster.tunnel import inside, ssh
 from ristune.storage.access import open_storage
 
-# Of a sweep's folder: folders of trials, with their checkpoints, and what only means something to the driver.
-LEFT_THERE = ("trials", "lock", "lease")
+# Of a sweep in a store: folders of trials, and what is the driver's; the journal lies there in pieces.
+LEFT_THERE = ("trials", "journal", "lease")
 
 
 def from_store(uri: str, local: Path) -> None:

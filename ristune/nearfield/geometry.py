@@ -77,11 +77,15 @@ class Geometry:
         """Fraunhofer distance 2 D^2 / wavelength, metres; range is identifiable inside about half of it."""
         return 2 * self.aperture**2 / self.wavelength
 
-    def elements(self) -> Tensor:
-        """Element positions, [N, 3], metres, FP32, centred at the origin, z varying slowest."""
+    def elements(self, device: torch.device | None = None) -> Tensor:
+        """Element positions, [N, 3], metres, FP32, centred at the origin, z varying slowest.
+
+        Args:
+            device: where they are made, so that none has to be waited for; the CPU unless it is given.
+        """
         step = self.spacing * self.wavelength
-        y = (torch.arange(self.columns) - (self.columns - 1) / 2) * step
-        z = (torch.arange(self.rows) - (self.rows - 1) / 2) * step
+        y = (torch.arange(self.columns, device=device) - (self.columns - 1) / 2) * step
+        z = (torch.arange(self.rows, device=device) - (self.rows - 1) / 2) * step
         zz, yy = torch.meshgrid(z, y, indexing="ij")
         return torch.stack([torch.zeros_like(yy), yy, zz], dim=-1).reshape(-1, 3)
 
@@ -151,7 +155,7 @@ def steering(geometry: Geometry, points: Tensor, elements: Tensor | None = None)
     Returns:
         [..., N], complex.
     """
-    elements = (geometry.elements() if elements is None else elements).to(points)
+    elements = (geometry.elements(points.device) if elements is None else elements).to(points)
     difference, s = path_difference(elements, points)
     if geometry.wavefront == "fresnel":
         difference = fresnel_difference(elements, points)
@@ -172,7 +176,7 @@ def steering_jacobian(geometry: Geometry, points: Tensor) -> tuple[Tensor, Tenso
     Returns:
         Responses, [..., N], and derivatives, [..., N, 3], complex.
     """
-    elements = geometry.elements().to(points)
+    elements = geometry.elements(points.device).to(points)
     _, y, z = elements.unbind(-1)
     square, projection = elements.square().sum(-1), points[..., :2] @ elements[:, 1:].T
     w = points[..., 2:]

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ristune.errors import InputError
@@ -56,6 +56,21 @@ class Location:
     def name(self, path: str) -> str:
         """A file as errors name it."""
         return f"{self.scheme}://{self.key(path)}"
+
+
+def within(uri: str, path: str, name: str) -> str:
+    """The URI of a place below another; what comes after `?` stays.
+
+    Args:
+        uri: as `parse_location` takes it.
+        path: below it, without slashes around it.
+        name: where the URI came from, as it is to be named in errors.
+
+    Raises:
+        InputError: as `parse_location`.
+    """
+    place = parse_location(uri, name)
+    return replace(place, prefix="/".join(part for part in (place.prefix, path) if part)).uri
 
 
 def redact(uri: str) -> str:

@@ -13,10 +13,9 @@ from rich.text import Text
 from ristune import cli
 from ristune.errors import InputError
 from ristune.sweep import results
-from ristune.sweep.finding import find
 from ristune.sweep.history import TrialHistory
 from ristune.sweep.progress import describe, number
-from ristune.sweep.standing import Standing
+from ristune.sweep.standing import Standing, standing
 
 EXAMPLES = """\
   python -m ristune.sweep best runs/wide                # the winner, and the command that trains it longer
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser("sweep best", PURPOSE, EXAMPLES, configured=False)
     parser.add_argument(
-        "directory", nargs="?", metavar="DIR", help="folder of the sweep, or its name in runs/"
+        "directory", nargs="?", metavar="DIR", help="folder of the sweep, its name in runs/, or its URI"
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--top", type=cli.at_least_one, metavar="N", help="a table of the N best")
@@ -47,7 +46,7 @@ def _main(argv: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.yaml and arguments.top is not None:
         raise InputError("--yaml", f"--top {arguments.top}", "it is of one trial", "give --trial ID instead")
-    sweep = Standing(find(arguments.directory))
+    sweep = standing(arguments.directory)
     if arguments.top is not None:
         _print_table(sweep, arguments.top)
         return cli.DONE
@@ -72,8 +71,8 @@ def _winner(sweep: Standing) -> TrialHistory:
     if best is None:
         count = len(sweep.history.trials)
         rule = f"a trial with a finite validation is needed, and none of its {count} trials has one"
-        remedy = f"see `python -m ristune.sweep status {shlex.quote(str(sweep.directory))}`"
-        raise InputError("DIR", str(sweep.directory), rule, remedy)
+        remedy = f"see `python -m ristune.sweep status {shlex.quote(sweep.place)}`"
+        raise InputError("DIR", sweep.place, rule, remedy)
     return best
 
 
@@ -125,13 +124,15 @@ def _print_trial(sweep: Standing, trial: TrialHistory) -> None:
         print(results.train_command(sweep.history, best))
         return
     name = f"{trial.id}.yaml"
-    directory = shlex.quote(str(sweep.directory))
+    directory = shlex.quote(sweep.place)
     print(f"python -m ristune.sweep best {directory} --trial {trial.id} --yaml > {name}")
     print(results.train_command(sweep.history, Path(name)))
 
 
-def _checkpoint(sweep: Standing, trial: TrialHistory) -> Path | None:
+def _checkpoint(sweep: Standing, trial: TrialHistory) -> Path | str | None:
     """Where the weights of its best epoch lie; None if they are not there, or not on this machine."""
+    if sweep.home is not None:
+        return sweep.home.best_of(trial.id, trial.best_epoch)
     own = sweep.directory / "trials" / trial.id / results.BEST
     return own if own.is_dir() else None
 

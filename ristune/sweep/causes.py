@@ -10,7 +10,7 @@ NODE_LOST, DIED = "its node has died", "its worker process has died"
 # What a traceback of a worker has, and an account of its death has not.
 RAISED = "ray::"
 # What passes by itself, or by somebody's hand.
-PASSING = ("OSError", "Held")
+PASSING = ("OSError", "StoreFailure", "Held")
 KILLED = (
     "its process crashed or was killed, as the system does when memory runs out "
     "(lower sweep.concurrency for fewer trials at once)"

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,15 +13,16 @@ from ristune import cli
 from ristune.config import Config
 from ristune.errors import InputError
 from ristune.simulate import ensure_dataset
-from ristune.sweep import ending, results
 from ristune.sweep.checking import check, check_resumption, sweep_name
 from ristune.sweep.dry_run import print_plan
+from ristune.sweep.finding import RUNS, is_remote
 from ristune.sweep.history import History
+from ristune.sweep.home import Home
 from ristune.sweep.journal import FILE, Journal
 from ristune.sweep.order import add_options, check_options
-from ristune.sweep.progress import Display, Displays, LiveTable, PlainLines
 from ristune.sweep.resources import local_cores, local_gpus, plan, plan_cluster
-from ristune.sweep.resuming import check_dataset, open_sweep, restored, trials_in_total
+from ristune.sweep.resuming import check_dataset, locate, open_sweep, restored, trials_in_total
+from ristune.sweep.running import run
 from ristune.training.device import resolve_device
 from ristune.trial import prepare
 
@@ -65,35 +65,36 @@ def _main(argv: Sequence[str]) -> int:
     check_resumption(arguments)
     if arguments.cluster is not None:
         # Ray's launcher and its client take a second to import: no other sweep needs them.
-        from ristune.sweep.submit import run
+        from ristune.sweep import submit
 
-        return run(arguments, arguments.trials or DEFAULT_TRIALS)
+        return submit.run(arguments, arguments.trials or DEFAULT_TRIALS)
     if arguments.resume is not None:
         return _resume(arguments, command)
     config = cli.configure(arguments)
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
-    directory = _directory(config, sweep_name(arguments.name, config))
-    sweep = _plan(arguments, config, arguments.trials or DEFAULT_TRIALS, directory, command, None)
+    directory, home = _place(config, sweep_name(arguments.name, config))
+    trials = arguments.trials or DEFAULT_TRIALS
+    sweep = _plan(arguments, config, trials, directory, home, command, None)
     if sweep is None:
         return cli.DONE
-    with closing(Journal(directory / "journal" / FILE)) as journal:
-        return _run(sweep, journal)
+    segments = None if home is None else home.segments
+    with closing(Journal(directory / "journal" / FILE, segments)) as journal:
+        return run(sweep, journal)
 
 
 def _resume(arguments: argparse.Namespace, command: str) -> int:
     """Go on with a sweep, as it was configured."""
-    # `.` has no name.
-    directory = arguments.resume if arguments.resume.name else arguments.resume.resolve()
-    with closing(open_sweep(directory)) as journal:
+    directory, home = locate(arguments.resume)
+    with closing(open_sweep(directory, home)) as journal:
         config = restored(journal.history, arguments.overrides)
         if arguments.show_config:
             print(cli.show(config.resolved()), end="")
             return cli.DONE
         trials = trials_in_total(journal.history, arguments.trials)
-        sweep = _plan(arguments, config, trials, directory, command, journal.history)
-        return cli.DONE if sweep is None else _run(sweep, journal)
+        sweep = _plan(arguments, config, trials, directory, home, command, journal.history)
+        return cli.DONE if sweep is None else run(sweep, journal)
 
 
 def _plan(
@@ -101,6 +102,7 @@ def _plan(
     config: Config,
     trials: int,
     directory: Path,
+    home: Home | None,
     command: str,
     history: History | None,
 ) -> "SweepPlan | None":
@@ -111,6 +113,7 @@ def _plan(
         config: of the sweep.
         trials: in total.
         directory: of the sweep.
+        home: of the sweep, if it is an object store.
         command: the command line itself.
         history: of the sweep that is resumed.
     """
@@ -125,6 +128,8 @@ def _plan(
         print_plan(console, config, space, trials, directory, resources, history, knowledge)
         return None
     cli.check_writable("output", directory.parent)
+    if home is not None:
+        home.store.ensure_writable()
     ensure_dataset(config, console)
     if arguments.address is None:
         resolve_device(config.training.device)
@@ -145,6 +150,7 @@ def _plan(
         knowledge=knowledge,
         command=command,
         address=arguments.address,
+        home=home,
     )
 
 
@@ -161,9 +167,9 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument(
         "--resume",
-        type=Path,
         metavar="DIR",
-        help="go on with the sweep in DIR: first with trials that have not ended, from their checkpoints",
+        help="go on with the sweep in DIR, a folder or a URI: first with trials that have not ended, from "
+        "their checkpoints",
     )
     parser.add_argument(
         "--enqueue",
@@ -192,15 +198,15 @@ def _parser() -> cli.Parser:
     return parser
 
 
-def _directory(config: Config, name: str) -> Path:
-    """The sweep's folder, which may not exist yet."""
-    if "://" in config.output:
-        raise InputError("output", config.output, "a sweep writes to a folder of this machine", "give a path")
-    directory = Path(config.output) / name
-    if directory.exists():
-        remedy = f"choose another name, or go on with it: --resume {shlex.quote(str(directory))}"
-        raise InputError("--name", name, f"{directory} exists already", remedy)
-    return directory
+def _place(config: Config, name: str) -> tuple[Path, Home | None]:
+    """The sweep's folder, and its home if that is an object store; neither may exist yet."""
+    home = Home.below(config.output, name) if is_remote(config.output) else None
+    directory = Path(config.output) / name if home is None else RUNS / name
+    place = str(directory) if home is None or directory.exists() else home.uri
+    if directory.exists() or (home is not None and home.segments.there()):
+        remedy = f"choose another name, or go on with it: --resume {shlex.quote(place)}"
+        raise InputError("--name", name, f"{place} exists already", remedy)
+    return directory, home
 
 
 def _check_task(config: Config, here: bool, console: Console) -> str:
@@ -219,36 +225,3 @@ def _check_task(config: Config, here: bool, console: Console) -> str:
     trial = prepare(config.with_values(on_cpu), console.print)
     trial.trainer.check_objective()
     return trial.dataset.dataset_id
-
-
-def _run(sweep: "SweepPlan", journal: Journal) -> int:
-    from ristune.sweep.tuner import BROKEN, FINISHED, INTERRUPTED, run_sweep
-
-    console = Console()
-    (sweep.directory / "config.yaml").write_text(cli.show(sweep.config.resolved()))
-    print(f"sweep {sweep.name}: {sweep.trials} trials, {sweep.resources.describe()}")
-    with (sweep.directory / "sweep.log").open("a") as log:
-        shown: Display = (
-            LiveTable(journal.history, console)
-            if console.is_terminal
-            else PlainLines(journal.history, sys.stdout)
-        )
-        with closing(Displays([shown, PlainLines(journal.history, log)])) as displays:
-            outcome = run_sweep(sweep, journal, displays)
-    results.write(sweep.directory, journal.history)
-    if journal.history.best is not None and not (sweep.directory / results.BEST).is_dir():
-        print(
-            f"warning: the winner's checkpoint is not in {sweep.directory}: its node wrote it elsewhere; "
-            "all nodes must share the output folder",
-            file=sys.stderr,
-        )
-    if outcome == BROKEN:
-        ending.print_failure(journal.history, sweep.directory)
-    if outcome == INTERRUPTED:
-        print(f"interrupted: what the trials reported is saved in {sweep.directory}", file=sys.stderr)
-    ending.report(console, journal.history, sweep.directory)
-    if outcome != FINISHED:
-        print(f"go on with the sweep:\npython -m ristune.sweep --resume {shlex.quote(str(sweep.directory))}")
-    if outcome == INTERRUPTED:
-        return cli.INTERRUPTED
-    return cli.FAILED if outcome == BROKEN or journal.history.best is None else cli.DONE

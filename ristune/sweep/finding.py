@@ -12,6 +12,11 @@ RUNS = Path("runs")
 SHOWN_NAMES = 3
 
 
+def is_remote(place: str) -> bool:
+    """Whether a place is a URI of an object store."""
+    return "://" in place
+
+
 def find(text: str | None) -> Path:
     """The folder of the sweep that a word of the command line means.
 

@@ -14,7 +14,9 @@ from ristune.cluster.jobs import Follower, Job, Jobs, reach
 from ristune.cluster.launcher import ClusterFailure, ClusterFile, find_head, read_cluster, take_down
 from ristune.cluster.tunnel import ConnectionLost, inside, ssh
 from ristune.errors import InputError
-from ristune.sweep.finding import RUNS, is_sweep
+from ristune.sweep.finding import RUNS, is_remote, is_sweep
+from ristune.sweep.home import Home
+from ristune.sweep.journal import FILE
 
 # Seconds for a second Ctrl-C.
 SECOND_THOUGHTS = 3.0
@@ -144,7 +146,7 @@ def _end(cluster: ClusterFile, token: str | None, job: Job, down: bool) -> int:
     if fetched:
         print(f"results: {local}", flush=True)
     if job.status != "SUCCEEDED":
-        shared = "" if "://" in job.output else " --shared"
+        shared = "" if is_remote(job.output) else " --shared"
         resume = f"python -m ristune.sweep --resume {shlex.quote(job.output)} --cluster {quoted}{shared}"
         say(f"go on with it:\n{resume}")
     status = {"SUCCEEDED": cli.DONE, "STOPPED": cli.INTERRUPTED}.get(job.status, job.exit_code or cli.FAILED)
@@ -175,8 +177,9 @@ def fetch(cluster: ClusterFile, job: Job, local: Path) -> bool:
         Whether they are there.
     """
     try:
-        if "://" in job.output:
+        if is_remote(job.output):
             fetching.from_store(job.output, local)
+            _fetch_journal(job.output, local)
         else:
             head = find_head(cluster)
             if head is None:
@@ -201,6 +204,14 @@ def _interrupted_again() -> bool:
 
 def _kept(why: str, cluster: ClusterFile) -> str:
     return f"the cluster stays up, for {why}; take it down: ray down {shlex.quote(str(cluster.path))}"
+
+
+def _fetch_journal(uri: str, local: Path) -> None:
+    lines = Home(uri).segments.read()
+    if lines:
+        path = local / "journal" / FILE
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(lines)
 
 
 def attach_command(cluster: ClusterFile, job: Job) -> str:

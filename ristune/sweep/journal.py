@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ristune.errors import InputError
 from ristune.sweep.history import History
-from ristune.sweep.lock import Held, hold
+from ristune.sweep.lock import Held, Hold, Lost, hold
+
+if TYPE_CHECKING:
+    from ristune.sweep.segments import Segments
 
 FILE = "events.jsonl"
 
@@ -24,9 +27,9 @@ FILE = "events.jsonl"
 class Event(StrEnum):
     """What can happen. Every event carries `event` and `time` (seconds since the epoch of Unix).
 
-    - sweep_started: name, directory, requested, epochs (of a whole trial), training_epochs, source,
-      overrides, config_dirs, command, dataset_id, resources, versions
-    - sweep_resumed: requested, source, overrides, command, resources, versions, all as they are now
+    - sweep_started: name, directory, home (its URI; null on a disk), requested, epochs (of a whole trial),
+      training_epochs, source, overrides, config_dirs, command, dataset_id, resources, versions
+    - sweep_resumed: directory, requested, source, overrides, command, resources, versions, as they are now
     - known: source (a sweep), trial (there), values, value, feasible: it is no trial of this sweep
     - enqueued: values: a point, or a part of one, to be tried before what the sampler proposes
     - asked: trial, values, source (sampler or enqueued)
@@ -70,6 +73,8 @@ class Journal:
     Args:
         path: of the file; one that is there is continued, a line that was cut off dropped. Its folder is
             locked until the journal is closed.
+        segments: the same journal in an object store, which is the truth then: it is leased until the journal
+            is closed, the file becomes a copy of it, and an event is in the store before the sweep goes on.
 
     Attributes:
         history: what all the events say together.
@@ -78,21 +83,21 @@ class Journal:
         InputError: if another process has it open to write, or a line is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, segments: "Segments | None" = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stack = ExitStack()
-        self._lock(path.parent)
-        events = read(path) if path.exists() else []
-        if path.exists():
-            _drop_cut_off_line(path)
         self.path = path
         self.history = History()
-        try:
+        self._segments, self._behind = segments, b""
+        with ExitStack() as stack:
+            self._holds = [_held(place, stack) for place in (path.parent, segments and segments.uri) if place]
+            if segments is not None:
+                path.write_bytes(segments.begin())
+            events = read(path) if path.exists() else []
+            if path.exists():
+                _drop_cut_off_line(path)
             for number, event in enumerate(events, start=1):
                 take(self.history, path, number, event)
-        except InputError:
-            self._stack.close()
-            raise
+            self._stack = stack.pop_all()
         self._file = path.open("a", encoding="utf-8")
         self._listeners: list[Callable[[Mapping[str, Any]], None]] = []
 
@@ -129,8 +134,10 @@ class Journal:
             self.history.apply(row)
         self._file.write(lines)
         self._file.flush()
+        self._behind += lines.encode() if self._segments is not None else b""
         if any(event not in _UNSYNCED for event, _ in events):
             os.fsync(self._file.fileno())
+            self._catch_up()
         for row in rows:
             for listener in self._listeners:
                 listener(row)
@@ -140,16 +147,31 @@ class Journal:
         self._file.close()
         self._stack.close()
 
-    def _lock(self, folder: Path) -> None:
+    def _catch_up(self) -> None:
+        """Have the store take what it does not have yet, if the driver may still write there."""
+        if self._segments is None or not self._behind:
+            return
         try:
-            self._stack.enter_context(hold(folder))
-        except Held as error:
-            raise InputError(
-                "sweep",
-                str(folder.parent),
-                f"it may have one driver only, and {error} is running it",
-                "wait for that one to end, or stop it",
-            ) from error
+            for held in self._holds:
+                held.check()
+        except Lost as error:
+            remedy = "see who drives it with `status`; if nobody does, go on with --resume"
+            raise InputError("sweep", self._segments.uri, str(error), remedy) from error
+        self._segments.append(self._behind)
+        self._behind = b""
+
+
+def _held(place: Path | str, stack: ExitStack) -> Hold:
+    """A sweep's folder or place, held until the stack is closed."""
+    try:
+        return stack.enter_context(hold(place))
+    except Held as error:
+        raise InputError(
+            "sweep",
+            str(place.parent if isinstance(place, Path) else place),
+            f"it may have one driver only, and {error} is running it",
+            "wait for that one to end, or stop it",
+        ) from error
 
 
 def take(history: History, path: Path, line: int, event: Mapping[str, Any]) -> None:
@@ -179,6 +201,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     """
     with path.open("rb") as file:
         return list(parse(path, file))
+
+
+def started(path: Path) -> Mapping[str, Any]:
+    """How a sweep was started, from the beginning of its journal; empty if it was not."""
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        starts = (event for event in parse(path, file) if event["event"] == Event.SWEEP_STARTED)
+        return next(starts, {})
 
 
 def parse(path: Path, lines: Iterable[bytes], first: int = 1) -> Iterator[dict[str, Any]]:

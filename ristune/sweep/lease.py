@@ -31,7 +31,7 @@ from typing import Any, Protocol
 from ristune.errors import InputError
 from ristune.storage.location import parse_location
 from ristune.storage.objects import ObjectStorage
-from ristune.sweep.lock import LEASE, Held, Hold, Lost
+from ristune.sweep.lock import LEASE, Held, Hold, Holder, Lost
 
 # Seconds after which an object that is not put anew is dead.
 TERM = 60.0
@@ -223,6 +223,24 @@ class Lease:
         except FAILURES:
             return False
         return True
+
+
+def holder(store: Store) -> Holder | None:
+    """Who has held a place last, and may hold it still; None if it was let go.
+
+    Args:
+        store: the place.
+    """
+    times = store.modified(LEASE)
+    for key in sorted(times, key=lambda key: times[key], reverse=True):
+        try:
+            note = json.loads(store.read(f"{LEASE}/{key}"))
+        except InputError:
+            # Renewed, or let go, since it was listed.
+            continue
+        if note["state"] == HOLDS:
+            return Holder(note["process"], note["host"], None)
+    return None
 
 
 @contextmanager

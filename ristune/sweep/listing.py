@@ -4,17 +4,21 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ristune import cli
 from ristune.errors import InputError
-from ristune.sweep.finding import RUNS, sweeps
+from ristune.sweep.finding import RUNS, is_remote, sweeps
 from ristune.sweep.progress import clock, number
-from ristune.sweep.standing import Standing
+from ristune.sweep.standing import Standing, standing
+
+if TYPE_CHECKING:
+    from ristune.sweep.home import Home
 
 EXAMPLES = """\
   python -m ristune.sweep list
   python -m ristune.sweep list /shared/runs
+  python -m ristune.sweep list s3://bucket/runs
   watch python -m ristune.sweep list"""
 PURPOSE = """\
 List the sweeps of a folder, the newest first: state, trials that have ended of those that were asked for,
@@ -40,17 +44,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser("sweep list", PURPOSE, EXAMPLES, configured=False)
     parser.add_argument(
-        "directory", nargs="?", type=Path, metavar="DIR", help="folder with sweeps (default: runs)"
+        "directory", nargs="?", metavar="DIR", help="folder with sweeps, or its URI (default: runs)"
     )
     given = parser.parse_intermixed_args(argv).directory
-    folder = RUNS if given is None else given
-    if given is not None and not folder.is_dir():
-        raise InputError(
-            "DIR", str(folder), "it must be a folder with sweeps", "give the `output` of a sweep"
-        )
-    rows = sorted((_row(directory) for directory in sweeps(folder)), reverse=True)
+    folder = RUNS if given is None or is_remote(given) else Path(given)
+    if given is not None and not is_remote(given) and not folder.is_dir():
+        raise InputError("DIR", given, "it must be a folder with sweeps", "give the `output` of a sweep")
+    if given is not None and is_remote(given):
+        # Whoever reads a disk does not wait for what reads stores.
+        from ristune.sweep.home import homes
+
+        rows = sorted((_far_row(home) for home in homes(given)), reverse=True)
+    else:
+        rows = sorted((_row(directory) for directory in sweeps(folder)), reverse=True)
     if not rows:
-        print(f"no sweep in {folder}")
+        print(f"no sweep in {given or folder}")
     else:
         _print(rows)
     return cli.DONE
@@ -61,10 +69,21 @@ def _row(directory: Path) -> Row:
         sweep = Standing(directory)
     except InputError as error:
         return Row(directory.stat().st_mtime, directory.name, (), str(error))
+    return _of(sweep, (directory / "journal").stat().st_mtime)
+
+
+def _far_row(home: "Home") -> Row:
+    try:
+        sweep = standing(home.uri)
+    except InputError as error:
+        return Row(0.0, home.name, (), str(error))
+    return _of(sweep, sweep.last)
+
+
+def _of(sweep: Standing, begun: float) -> Row:
     history = sweep.history
     if not history.started:
-        begun = (directory / "journal").stat().st_mtime
-        return Row(begun, directory.name, (str(sweep.phase), "-", "-", "-", _when(begun), "-"))
+        return Row(begun, sweep.name, (str(sweep.phase), "-", "-", "-", _when(begun), "-"))
     ended = history.told
     cells = (
         str(sweep.phase),
@@ -74,7 +93,7 @@ def _row(directory: Path) -> Row:
         _when(history.started["time"]),
         clock(history.elapsed(time.time() if sweep.now is None else sweep.now)),
     )
-    return Row(history.started["time"], directory.name, cells)
+    return Row(history.started["time"], sweep.name, cells)
 
 
 def _print(rows: Sequence[Row]) -> None:

@@ -1,7 +1,6 @@
 """What is submitted to a cluster: the options for it, and the command that its head runs, checked here."""
 
 import argparse
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ristune import cli
 from ristune.cluster import capacity
 from ristune.errors import InputError
+from ristune.storage.location import SETTINGS, parse_location, within
+from ristune.sweep.finding import is_remote
 
 if TYPE_CHECKING:
     from ristune.cluster.launcher import ClusterFile
@@ -141,8 +142,7 @@ def resumption(arguments: argparse.Namespace) -> Order:
     Raises:
         InputError: if its folder means nothing on the cluster.
     """
-    # A URI that was taken for a path of this machine has lost slashes.
-    place = re.sub(r"\b(s3|gs|https?):/(?!/)", r"\1://", str(arguments.resume))
+    place = str(arguments.resume)
     _check_place("--resume", place, arguments.shared)
     words = ["--resume", place]
     words += [] if arguments.trials is None else ["--trials", str(arguments.trials)]
@@ -151,10 +151,9 @@ def resumption(arguments: argparse.Namespace) -> Order:
     return Order(name, place, (*words, *arguments.overrides), enqueue=points, describe="it goes on")
 
 
-def below(uri: str, name: str) -> str:
-    """A folder in a folder; settings of a URI stay at its end."""
-    place, mark, query = uri.partition("?")
-    return f"{place.rstrip('/')}/{name}{mark}{query}"
+def below(place: str, name: str) -> str:
+    """A sweep's folder in that of sweeps; settings of a URI stay at its end."""
+    return within(place, name, "output") if is_remote(place) else f"{place.rstrip('/')}/{name}"
 
 
 def travelling(luggage: "Luggage", what: Order) -> list[str]:
@@ -171,7 +170,8 @@ def travelling(luggage: "Luggage", what: Order) -> list[str]:
 
 def _check_place(name: str, place: str, shared: bool) -> None:
     """Refuse a folder that would be another one on each node."""
-    if "://" in place and not place.startswith("file://"):
+    if place.partition("://")[0] in SETTINGS:
+        parse_location(place, name)
         return
     if not shared:
         rule = "on a cluster it must be in an object store, or in a folder that all nodes share"

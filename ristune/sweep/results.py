@@ -25,6 +25,8 @@ SUMMARY, BEST_YAML, BEST, TRIALS, RECORDS = (
     "trials.parquet",
     "records.parquet",
 )
+# All of a sweep's files but its checkpoints and its journal.
+FILES = (SUMMARY, BEST_YAML, TRIALS, RECORDS, "config.yaml", "sweep.log", "ray.log")
 # What a longer training of the best has no use for.
 _SWEEP_ONLY = ("sweep", "space")
 

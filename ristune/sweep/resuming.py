@@ -6,8 +6,10 @@ from pathlib import Path
 from ristune.config import Config, restore
 from ristune.errors import InputError
 from ristune.overrides import RESUMABLE, check_resumable
+from ristune.sweep.finding import RUNS, is_remote
 from ristune.sweep.history import History
-from ristune.sweep.journal import FILE, Journal
+from ristune.sweep.home import Home
+from ristune.sweep.journal import FILE, Journal, started
 
 # Beside where trials run: how many at once, on how much of the machine, and how failures are met.
 _OF_THE_SWEEP = tuple(
@@ -16,24 +18,49 @@ _OF_THE_SWEEP = tuple(
 )
 
 
-def open_sweep(directory: Path) -> Journal:
+def locate(place: str) -> tuple[Path, Home | None]:
+    """The folder of a sweep on this machine, and its home if that is an object store.
+
+    Args:
+        place: the folder, also one that is only a copy, or the URI.
+
+    Raises:
+        InputError: if there is no sweep.
+    """
+    rule = "it must be the folder of a sweep, or its URI"
+    if is_remote(place):
+        home = Home(place)
+        if not home.segments.there():
+            raise InputError("--resume", place, rule, "see what lies there with `list`")
+        return RUNS / home.name, home
+    # `.` has no name.
+    directory = Path(place) if Path(place).name else Path(place).resolve()
+    path = directory / "journal" / FILE
+    if not path.is_file():
+        raise InputError("--resume", place, rule, "see runs/ for the sweeps there are")
+    uri = started(path).get("home")
+    return directory, None if uri is None else Home(uri)
+
+
+def open_sweep(directory: Path, home: Home | None) -> Journal:
     """The journal of a sweep that is to go on; its events cannot be another's until it is closed.
 
     Args:
-        directory: the sweep's folder.
+        directory: the sweep's folder; a copy where it has a home, made if it is not there.
+        home: of the sweep.
 
     Raises:
-        InputError: if there is no sweep, its journal is damaged, or it is running.
+        InputError: if the journal is damaged, the sweep is running, or the folder is another's.
     """
     path = directory / "journal" / FILE
-    rule = "it must be the folder of a sweep"
-    if not path.is_file():
-        raise InputError("--resume", str(directory), rule, "see runs/ for the sweeps there are")
-    journal = Journal(path)
+    if home is not None and directory.exists() and started(path).get("home") != home.uri:
+        rule = f"it must be a copy of {home.uri}, or not be there"
+        raise InputError("--resume", str(directory), rule, "move it, or work in another folder")
+    journal = Journal(path, None if home is None else home.segments)
     if not journal.history.started:
         journal.close()
-        remedy = "remove the folder, and start it anew"
-        raise InputError("--resume", str(directory), f"{rule} that has started", remedy)
+        rule, remedy = "it must be a sweep that has started", "remove it, and start it anew"
+        raise InputError("--resume", str(directory), rule, remedy)
     if journal.history.scripted:
         journal.close()
         remedy = f"run the script again: {journal.history.started['command']}"

@@ -135,7 +135,7 @@ class JournaledSearch(Searcher):
             name: of the trial.
             values: searched values by path.
         """
-        return {"trial": name, "values": values}
+        return {"trial": name, "values": values, "epoch": self.journal.history.trials[name].epoch}
 
     def read(self, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
         """A flat result as a report: `epoch`, `objective`, `best_epoch`, `status`, `reason`, `record`."""

@@ -4,13 +4,18 @@ import shlex
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ristune.sweep import results
+from ristune.sweep.finding import find, is_remote
 from ristune.sweep.history import History, State
 from ristune.sweep.journal import FILE, parse, take
 from ristune.sweep.lock import LOCK, Holder, holder
 from ristune.sweep.progress import eta
+
+if TYPE_CHECKING:
+    from ristune.sweep.home import Home
+    from ristune.sweep.replica import Replica
 
 
 class Phase(StrEnum):
@@ -35,6 +40,7 @@ class Standing:
 
     Args:
         directory: the sweep's folder.
+        replica: what keeps that folder up to date, for a sweep in an object store.
 
     Attributes:
         directory: the same.
@@ -47,8 +53,9 @@ class Standing:
         InputError: if the journal is damaged.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, replica: "Replica | None" = None) -> None:
         self.directory = directory
+        self._replica = replica
         self.history = History()
         self.last = 0.0
         self._path = directory / "journal" / FILE
@@ -73,11 +80,26 @@ class Standing:
     @property
     def name(self) -> str:
         """Of the sweep."""
-        return str(self.history.started.get("name") or self.directory.resolve().name)
+        folder = self.directory.resolve().name if self._replica is None else self._replica.home.name
+        return str(self.history.started.get("name") or folder)
+
+    @property
+    def home(self) -> "Home | None":
+        """Where it lies, if that is an object store and it was asked for there."""
+        return None if self._replica is None else self._replica.home
+
+    @property
+    def place(self) -> str:
+        """Where it lies, as the user is told."""
+        return str(self.directory) if self._replica is None else self._replica.home.uri
 
     def _take(self) -> Iterator[dict[str, Any]]:
         # First: a driver that ends meanwhile has written its last event before it lets go.
-        self.driver: Holder | None = holder(self._path.parent / LOCK)
+        self.driver: Holder | None = (
+            holder(self._path.parent / LOCK) if self._replica is None else self._replica.driver()
+        )
+        if self._replica is not None:
+            self._replica.refresh()
         with self._path.open("rb") as file:
             file.seek(self._read)
             for event in parse(self._path, self._counted(file), self._lines + 1):
@@ -103,6 +125,25 @@ class Standing:
         if self.driver is None or self.driver.alive is False:
             return Phase.KILLED
         return Phase.RUNNING if self.history.started else Phase.STARTING
+
+
+def standing(text: str | None) -> Standing:
+    """The sweep that a word of the command line means.
+
+    Args:
+        text: a folder, the name of one in `runs/`, or the URI of one in an object store.
+
+    Raises:
+        InputError: if there is no such sweep, or its journal is damaged.
+    """
+    if text is None or not is_remote(text):
+        return Standing(find(text))
+    # Whoever reads a disk does not wait for what reads stores.
+    from ristune.sweep.home import Home
+    from ristune.sweep.replica import Replica
+
+    replica = Replica(Home(text))
+    return Standing(replica.directory, replica)
 
 
 def facts(sweep: Standing, now: float) -> dict[str, Any]:
@@ -162,7 +203,7 @@ def resume_command(sweep: Standing) -> str:
     if sweep.history.scripted:
         again: str = sweep.history.started["command"]
         return again
-    command = f"python -m ristune.sweep --resume {shlex.quote(str(sweep.directory))}"
+    command = f"python -m ristune.sweep --resume {shlex.quote(sweep.place)}"
     requested = history.started["requested"]
     all_ended = history.told == requested
     return f"{command} --trials {2 * requested}" if sweep.phase is Phase.FINISHED and all_ended else command

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from ristune import cli
 from ristune.errors import some
-from ristune.sweep.finding import find
 from ristune.sweep.history import State, TrialHistory
 from ristune.sweep.progress import (
     Display,
@@ -26,13 +25,14 @@ from ristune.sweep.progress import (
     number,
     status_line,
 )
-from ristune.sweep.standing import Phase, Standing, facts
+from ristune.sweep.standing import Phase, Standing, facts, standing
 
 EXAMPLES = """\
   python -m ristune.sweep status runs/wide
   python -m ristune.sweep status wide                  # a name is looked for in runs/ too
   python -m ristune.sweep status wide --follow         # drawn anew until it ends; Ctrl-C leaves it alone
   python -m ristune.sweep status wide --follow > log   # lines, where it is no terminal
+  python -m ristune.sweep status s3://bucket/runs/wide --follow   # of a sweep whose output is a bucket
   python -m ristune.sweep status wide --json | jq .best.objective
   python -m ristune.sweep status wide --cluster ray_cluster.yaml   # of a sweep that was submitted there"""
 PURPOSE = """\
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     parser = cli.Parser("sweep status", PURPOSE, EXAMPLES, configured=False)
     parser.add_argument(
-        "directory", nargs="?", metavar="DIR", help="folder of the sweep, or its name in runs/"
+        "directory", nargs="?", metavar="DIR", help="folder of the sweep, its name in runs/, or its URI"
     )
     parser.add_argument("--cluster", type=Path, metavar="FILE", help="ask the head of this file's cluster")
     shown = parser.add_mutually_exclusive_group()
@@ -66,7 +66,7 @@ def _main(argv: Sequence[str]) -> int:
 
         flags = [f"--{word}" for word in ("json", "follow") if getattr(arguments, word)]
         return ask(arguments.cluster, arguments.directory, flags)
-    sweep = Standing(find(arguments.directory))
+    sweep = standing(arguments.directory)
     if arguments.json:
         print(json.dumps(_facts(sweep), indent=2, allow_nan=False))
         return cli.DONE
@@ -125,7 +125,7 @@ def _print(sweep: Standing, console: Console) -> None:
         return
     known = facts(sweep, time.time())
     task = history.started["source"]["task"]["name"]
-    print(f"{sweep.directory}, task {task}, started {ago(history.started['time'])}\n")
+    print(f"{sweep.place}, task {task}, started {ago(history.started['time'])}\n")
     _line("trials", _trials(known))
     _print_best(sweep, known)
     _line("time", _time(known, history.started["resources"]["gpu"] > 0))

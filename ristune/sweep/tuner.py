@@ -19,6 +19,7 @@ from ristune.sweep import results
 from ristune.sweep.ending import RAY_LOG
 from ristune.sweep.engine import ray_running
 from ristune.sweep.failures import FailureLimit
+from ristune.sweep.home import TRIALS, Home
 from ristune.sweep.interrupt import Interrupt, interrupts
 from ristune.sweep.journal import Event, Journal
 from ristune.sweep.knowledge import Knowledge
@@ -35,6 +36,8 @@ from ristune.trial import versions
 FINISHED, INTERRUPTED, BROKEN = "finished", "interrupted", "broken"
 # Seconds between two writings of the results while a sweep runs.
 RESULTS_PERIOD = 30.0
+# Of so many trials that were told last, a driver that was killed may not have dropped the states.
+LATE = 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class SweepPlan:
         knowledge: what it is told before its first new trial.
         command: the command line, for the record.
         address: of a Ray cluster; None starts Ray on this machine.
+        home: where it lives, if that is an object store; its folder is a copy then.
     """
 
     name: str
@@ -64,6 +68,19 @@ class SweepPlan:
     knowledge: Knowledge
     command: str
     address: str | None
+    home: Home | None
+
+    @property
+    def place(self) -> str:
+        """Where its trials keep what they keep, as every machine names it."""
+        return str(self.directory.resolve()) if self.home is None else self.home.uri
+
+    def drop(self, trial: str) -> None:
+        """Drop the states of a trial that has ended."""
+        if self.home is None:
+            resume.drop(self.directory / TRIALS / trial)
+        else:
+            self.home.drop(trial)
 
 
 class Turns(Callback):
@@ -111,19 +128,21 @@ def run_sweep(sweep: SweepPlan, journal: Journal, displays: Displays) -> str:
         # A driver that is killed leaves results that are a little old, not none.
         if time.monotonic() - written > RESULTS_PERIOD:
             results.write_tables(sweep.directory, journal.history)
+            if sweep.home is not None:
+                sweep.home.put(sweep.directory, results.FILES)
             written = time.monotonic()
         interrupt.failure = failures.exceeded()
         # What has ended is not gone on with.
-        resume.drop(sweep.directory / "trials" / event["trial"])
+        sweep.drop(event["trial"])
 
     journal.subscribe(follow)
     outcome, reason = FINISHED, ""
     with interrupts() as interrupt:
         _note_start(sweep, journal)
         # A driver that was killed may have told a trial, and not cleared up after it.
-        for trial in journal.history.trials.values():
-            if trial.state.ended:
-                resume.drop(sweep.directory / "trials" / trial.id)
+        ended = [trial for trial in journal.history.trials.values() if trial.state.ended]
+        for trial in sorted(ended, key=lambda trial: trial.ended or 0.0)[-LATE:]:
+            sweep.drop(trial.id)
         try:
             search = JournaledSearch(
                 sweep.space, journal, sweep.config.sweep, sweep.trials, sweep.config.training.ceiling
@@ -169,7 +188,7 @@ def _tune(
         TrialWorker,
         base=for_workers(sweep.config),
         sweep=sweep.name,
-        directory=str(sweep.directory.resolve()),
+        place=sweep.place,
         threads=sweep.resources.cpus,
     )
     settings, epochs = sweep.config.sweep, sweep.config.training.epochs
@@ -208,6 +227,7 @@ def _note_start(sweep: SweepPlan, journal: Journal) -> None:
     config = sweep.config
     now = {
         "directory": str(sweep.directory),
+        "home": None if sweep.home is None else sweep.home.uri,
         "requested": sweep.trials,
         "source": config.source,
         "overrides": config.overrides,

@@ -15,11 +15,16 @@ from ray.tune import Trainable
 
 from ristune.config import Config
 from ristune.errors import InputError
+from ristune.storage.access import open_storage
+from ristune.storage.location import within
 from ristune.sweep import records, remains
+from ristune.sweep.finding import is_remote
 from ristune.sweep.history import State
+from ristune.sweep.home import TRIALS
 from ristune.sweep.isolation import Baseline
 from ristune.sweep.lock import locked
 from ristune.sweep.shares import share_at
+from ristune.sweep.shelf import Shelf, machine_folder
 from ristune.sweep.watching import Watching
 from ristune.tracking import Run, track
 from ristune.training.memory import out_of_memory
@@ -45,19 +50,22 @@ class TrialWorker(Trainable):
     `setup` or `reset_config` would cost Ray the actor's place in its queue.
     """
 
-    def setup(self, config: dict[str, Any], base: Config, sweep: str, directory: str, threads: int) -> None:
+    def setup(self, config: dict[str, Any], base: Config, sweep: str, place: str, threads: int) -> None:
         """Take what all trials share, and the first trial.
 
         Args:
-            config: `{"trial": id, "values": {path: value}}`.
+            config: `{"trial": id, "values": {path: value}, "epoch": the last that the journal has}`.
             base: the sweep's configuration.
             sweep: the sweep's name.
-            directory: the sweep's folder; a trial's files lie in `trials/<id>` under it.
+            place: the sweep's folder, or its URI in an object store; a trial's files lie in `trials/<id>`
+                under it.
             threads: of torch, for each trial.
         """
         self._base = base
         self._sweep = sweep
-        self._directory = Path(directory)
+        self._place = place
+        self._directory = machine_folder(place) if is_remote(place) else Path(place)
+        self._shelf: Shelf | None = None
         self._threads = threads
         self._watching = Watching()
         self._warnings: list[str] = []
@@ -80,6 +88,7 @@ class TrialWorker(Trainable):
         self._close(State.STOPPED)
         self._trial: str = new_config["trial"]
         self._values: Mapping[str, Any] = new_config["values"]
+        self._epoch: int = new_config["epoch"]
         self._last = None
         # Of one that was stopped: nobody listens for it any more.
         self._warnings.clear()
@@ -103,6 +112,9 @@ class TrialWorker(Trainable):
             if self._records is None:
                 self._records = self._begin()
             record = next(self._records)
+            if self._shelf is not None and record.status is not Status.RUNNING:
+                # What the journal says of a trial that has ended must outlive this machine.
+                self._shelf.drain()
         # A trial may run anyone's code: what it raises fails that trial, is kept whole, and is reported.
         except (Exception, SystemExit) as error:
             if isinstance(error, WornOut) or hasattr(error, TERMINATED):
@@ -138,7 +150,7 @@ class TrialWorker(Trainable):
 
     @property
     def _folder(self) -> Path:
-        return self._directory / "trials" / self._trial
+        return self._directory / TRIALS / self._trial
 
     def _begin(self) -> Iterator[Record]:
         self._begun = True
@@ -153,6 +165,11 @@ class TrialWorker(Trainable):
         self._folder.mkdir(parents=True, exist_ok=True)
         # The worker of a driver that was killed may take a moment to notice: two would write over each other.
         self._stack.enter_context(locked(self._folder / LOCK, PATIENCE))
+        if is_remote(self._place):
+            store = open_storage(within(self._place, f"{TRIALS}/{self._trial}", "output"), "output")
+            self._shelf = Shelf(store, self._folder, LOCK, self._warnings.append)
+            self._shelf.fetch(self._epoch)
+            self._stack.enter_context(self._shelf)
         found = records.begin(config, self._values, self._folder, prepare, self._clean, self._report)
         self._watching.start(lambda: self._tracked(config))
         return found
@@ -190,7 +207,7 @@ class TrialWorker(Trainable):
         self._stack.close()
         if not self._begun:
             return
-        self._begun, self._records = False, None
+        self._begun, self._records, self._shelf = False, None, None
         if self._baseline is not None:
             self._worn = self._baseline.restore()
         # Last: what the trial has hung into the process is gone.

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ristune.errors import InputError
 from ristune.nearfield.geometry import (
@@ -139,3 +140,28 @@ def test_a_surface_without_extent_is_refused(name, value):
 def test_an_unknown_wave_is_refused(name):
     with pytest.raises(InputError, match=f"task.geometry.{name}: got 'flat'; it must be one of"):
         replace(GEOMETRY, **{name: "flat"})
+
+
+class Copies(TorchDispatchMode):
+    """Notes the tensors that are copied to another device, for which a host waits."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if str(func).startswith("aten._to_copy") and result.device != args[0].device:
+            self.found.append(result.shape)
+        return result
+
+
+@pytest.mark.parametrize("response", [steering, steering_jacobian])
+def test_the_surface_is_made_where_the_points_are(response):
+    points = torch.zeros(5, 3, device="meta")
+    with Copies() as seen:
+        response(GEOMETRY, points)
+    assert seen.found == []
+    with Copies() as seen:
+        GEOMETRY.elements().to(points)
+    assert seen.found == [(GEOMETRY.rows * GEOMETRY.columns, 3)]

@@ -16,7 +16,7 @@ class Actor:
         self.base = config
         self.folder = folder
         self.worker = TrialWorker.__new__(TrialWorker)
-        self.setup = dict(base=config, sweep="s", directory=str(folder), threads=threads)
+        self.setup = dict(base=config, sweep="s", place=str(folder), threads=threads)
         self.fresh = True
 
     def run(self, trial: str, epochs: int | None = None, **values: Any) -> list[dict[str, Any]]:
@@ -31,6 +31,7 @@ class Actor:
         """The results of a trial, one after the other; a double underline in a name is a path's dot."""
         request = {
             "trial": trial,
+            "epoch": 0,
             "values": {path.replace("__", "."): value for path, value in values.items()},
         }
         if self.fresh:

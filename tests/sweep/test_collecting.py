@@ -22,7 +22,7 @@ FEW = 20_000
 def worker(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterator[TrialWorker]:
     worker = TrialWorker.__new__(TrialWorker)
     config = toy(f"data.uri={dataset}", "training.epochs=1")
-    worker.setup(_request(0), base=config, sweep="s", directory=str(tmp_path / "s"), threads=1)
+    worker.setup(_request(0), base=config, sweep="s", place=str(tmp_path / "s"), threads=1)
     yield worker
     worker.cleanup()
     # A worker freezes what it finds, for it has a process of its own.
@@ -30,7 +30,7 @@ def worker(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterato
 
 
 def _request(number: int) -> dict[str, Any]:
-    return {"trial": f"{number:04d}", "values": {"task.width": 4}}
+    return {"trial": f"{number:04d}", "values": {"task.width": 4}, "epoch": 0}
 
 
 def test_what_a_trial_imports_is_looked_at_once(

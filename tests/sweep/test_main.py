@@ -35,7 +35,10 @@ def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     [
         (["--name", "a/b"], "--name: got 'a/b'"),
         (["--name", ".hidden"], "--name: got '.hidden'"),
-        (["output=s3://bucket/runs"], "output: got 's3://bucket/runs'; a sweep writes to a folder"),
+        (
+            ["output=file:///runs"],
+            "output: got 'file:///runs'; it is a folder, or s3:// or gs:// with a bucket",
+        ),
         (["sweep.grace=4"], "sweep.grace: got 4; it must be at most training.epochs (3)"),
         (["optimizer.learning_rate=0.1"], "did you mean"),
         (["space=unheard-of"], "space: got 'unheard-of'; it must be one of "),

@@ -41,14 +41,16 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def test_what_is_no_sweep_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "it must be the folder of a sweep; see runs/" in refused(capsys, "--resume", str(tmp_path))
+    assert "it must be the folder of a sweep, or its URI; see runs/" in refused(
+        capsys, "--resume", str(tmp_path)
+    )
     assert not (tmp_path / "journal").exists()
 
 
 def test_a_sweep_that_never_started_is_not_resumed(tmp_path: Path) -> None:
     Journal(tmp_path / "journal" / FILE).close()
-    with pytest.raises(InputError, match="the folder of a sweep that has started"):
-        open_sweep(tmp_path)
+    with pytest.raises(InputError, match="a sweep that has started"):
+        open_sweep(tmp_path, None)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_a_sweep_is_resumed_under_its_own_name(
 
 
 def test_the_configuration_is_that_of_the_start_but_for_what_may_differ(sweep: Path) -> None:
-    journal = open_sweep(sweep)
+    journal = open_sweep(sweep, None)
     config = restored(journal.history, ["sweep.concurrency=7", "sweep.max_retries=0"])
     journal.close()
     assert (config.optimizer.weight_decay, config.training.epochs) == (0.125, 3)

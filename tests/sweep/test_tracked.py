@@ -15,8 +15,8 @@ from tests.test_tracking import services, written
 def worker(toy: Callable[..., Config], dataset: Path, tmp_path: Path) -> Iterator[TrialWorker]:
     config = toy(f"data.uri={dataset}", "training.epochs=3", "tracking.mode=offline")
     worker = TrialWorker.__new__(TrialWorker)
-    first = {"trial": "0000", "values": {"task.width": 4}}
-    worker.setup(first, base=config, sweep="s", directory=str(tmp_path / "s"), threads=1)
+    first = {"trial": "0000", "values": {"task.width": 4}, "epoch": 0}
+    worker.setup(first, base=config, sweep="s", place=str(tmp_path / "s"), threads=1)
     yield worker
     worker.cleanup()
     # A worker freezes what it finds, for it has a process of its own.
@@ -29,7 +29,7 @@ def test_trials_share_a_service_each_is_whole_when_it_is_done_and_nothing_outliv
     seen = []
     for number in range(3):
         if number:
-            worker.reset_config({"trial": f"{number:04d}", "values": {"task.width": 4}})
+            worker.reset_config({"trial": f"{number:04d}", "values": {"task.width": 4}, "epoch": 0})
         while not worker.step()["done"]:
             seen += services()
         kinds = [r.WhichOneof("record_type") for r in written(tmp_path / "s" / "trials" / f"{number:04d}")]
