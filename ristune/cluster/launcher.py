@@ -22,6 +22,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ristune.errors import InputError
 
 DASHBOARD_PORT = 8265
+# Of its launcher's log, where that failed.
+SHOWN_LINES = 12
 # Where Ray looks for a node's token.
 TOKEN = ".ray/auth_token"
 
@@ -206,7 +208,9 @@ def _launch(words: list[str], log: TextIO) -> None:
         env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
     ).returncode
     if status:
-        raise ClusterFailure(f"`ray {shlex.join(words)}` ended with {status}; see {log.name}")
+        last = Path(log.name).read_text(errors="replace").splitlines()[-SHOWN_LINES:]
+        said = "\n".join(line for line in last if line.strip())
+        raise ClusterFailure(f"`ray {shlex.join(words)}` ended with {status}; see {log.name}:\n{said}")
 
 
 @contextmanager

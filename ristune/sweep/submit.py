@@ -24,6 +24,8 @@ from ristune.sweep.resources import plan_cluster
 
 # Seconds for a job server to answer after its head is up, and between two tries.
 SERVER_PATIENCE, PERIOD = 60.0, 1.0
+# What the job server says while there is nobody on the head yet who runs jobs.
+NOT_YET = "No available agent"
 
 
 def run(arguments: argparse.Namespace, trials: int) -> int:
@@ -98,11 +100,23 @@ def submit(cluster: ClusterFile, what: Order, down: bool) -> int:
         _bring_up(cluster, token, local / LOG)
         with reach(cluster, token) as jobs:
             _check_free(jobs, what.name, resumed, cluster)
-            job_id = jobs.submit(what.name, command, archive, what.output, what.config_dirs)
+            job_id = _submit(jobs, what, command, archive)
     job = Job(job_id, what.name, what.output, what.config_dirs, "PENDING", False, None, "")
     print(f"sweep {what.name} submitted: {what.describe}; it goes on without this terminal")
     print(f"to follow it again: {attach_command(cluster, job)}", flush=True)
     return follow(cluster, token, job, down)
+
+
+def _submit(jobs: Jobs, what: Order, command: str, archive: Path) -> str:
+    """The id of the submission; a head that has only just started does not take one at once."""
+    deadline = time.monotonic() + SERVER_PATIENCE
+    while True:
+        try:
+            return jobs.submit(what.name, command, archive, what.output, what.config_dirs)
+        except ConnectionLost as error:
+            if NOT_YET not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(PERIOD)
 
 
 def _bring_up(cluster: ClusterFile, token: str | None, log: Path) -> None:
