@@ -81,9 +81,9 @@ def until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def test_a_sweep_outlives_who_follows_it_and_is_followed_again(hosts, laptop):
-    first = submit(hosts, laptop, "wide", "--trials", "3", "training.epochs=3000", "sweep.scheduler=none")
+    first = submit(hosts, laptop, "wide", "--trials", "2", "training.epochs=800", "sweep.scheduler=none")
     shown = until(first, "trial=0000 started")
-    assert "starting the cluster" in shown and "sweep wide submitted: 3 trials, 1 at once" in shown
+    assert "starting the cluster" in shown and "sweep wide submitted: 2 trials, 1 at once" in shown
     first.kill()
     first.communicate(timeout=20)
 
@@ -96,7 +96,7 @@ def test_a_sweep_outlives_who_follows_it_and_is_followed_again(hosts, laptop):
     assert again.returncode == 0, out + err
     assert out.count("sweep finished") == 1 and "results: runs/wide" in out
     history = results.load(laptop / "runs" / "wide")
-    assert history.ended["outcome"] == "finished" and history.told == 3
+    assert history.ended["outcome"] == "finished" and history.told == 2
     assert {"summary.json", "best", "best.yaml", "trials.parquet", "config.yaml", "cluster.log"} <= {
         path.name for path in (laptop / "runs" / "wide").iterdir()
     }
