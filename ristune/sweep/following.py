@@ -4,7 +4,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,16 +49,17 @@ def stop(cluster: ClusterFile, name: str, down: bool) -> int:
     return follow(cluster, token, job, down, seen)
 
 
-def ask(file: Path, name: str | None, flags: Sequence[str]) -> int:
-    """Let the head say how a sweep stands.
+def ask(file: Path, name: str | None, flags: Sequence[str], here: Callable[[str], int]) -> int:
+    """Say how a sweep of a cluster stands: from its object store, else the head says it.
 
     Args:
         file: of the cluster.
         name: of the sweep, or its folder as the cluster sees it.
         flags: of `status`.
+        here: `status` on this machine, of a URI.
 
     Returns:
-        The exit status of `status` there.
+        The exit status of `status`.
     """
     cluster = read_cluster(file)
     try:
@@ -75,6 +76,8 @@ def ask(file: Path, name: str | None, flags: Sequence[str]) -> int:
     except (ClusterFailure, ConnectionLost) as error:
         say(f"error: {error}")
         return cli.FAILED
+    if is_remote(directory):
+        return here(directory)
     command = f"{cluster.python} -m ristune.sweep status {shlex.join([*flags, directory])}"
     terminal = ["-t"] if sys.stdout.isatty() else []
     return subprocess.run(ssh(head, inside(command, cluster.container), *terminal)).returncode

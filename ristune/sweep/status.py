@@ -55,7 +55,9 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "directory", nargs="?", metavar="DIR", help="folder of the sweep, its name in runs/, or its URI"
     )
-    parser.add_argument("--cluster", type=Path, metavar="FILE", help="ask the head of this file's cluster")
+    parser.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="of a sweep that was submitted to this file's cluster"
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print summary.json as of now, and how it stands")
     shown.add_argument("--follow", action="store_true", help="show it until it ends")
@@ -65,7 +67,7 @@ def _main(argv: Sequence[str]) -> int:
         from ristune.sweep.following import ask
 
         flags = [f"--{word}" for word in ("json", "follow") if getattr(arguments, word)]
-        return ask(arguments.cluster, arguments.directory, flags)
+        return ask(arguments.cluster, arguments.directory, flags, lambda place: _main([*flags, place]))
     sweep = standing(arguments.directory)
     if arguments.json:
         print(json.dumps(_facts(sweep), indent=2, allow_nan=False))

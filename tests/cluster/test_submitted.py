@@ -13,10 +13,16 @@ from tests.integration.sweeps import CONFIGS, ROOT, launch
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
-@pytest.fixture
-def laptop(tmp_path):
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    return tmp_path
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("laptop")
+    (folder / "tests").symlink_to(ROOT / "tests")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(cluster):
+    return within(cluster.bucket, "submitted", "bucket")
 
 
 def sweep(cluster, laptop: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -27,8 +33,7 @@ def sweep(cluster, laptop: Path, *words: str) -> subprocess.CompletedProcess[str
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def test_results_come_from_the_bucket_and_a_sweep_goes_on_from_there(cluster, laptop):
-    runs = within(cluster.bucket, "submitted", "bucket")
+def test_results_come_from_the_bucket(cluster, laptop, runs):
     config = ["task=toy", "space=toy", "--config-dir", str(CONFIGS), "training.device=cpu"]
     sizes = ["simulator.train=256", "simulator.val=64", "simulator.test=64", "training.epochs=3"]
     where = [f"output={runs}", "data.uri=/home/shared/submitted", "--shared", "tracking.mode=disabled"]
@@ -40,8 +45,9 @@ def test_results_come_from_the_bucket_and_a_sweep_goes_on_from_there(cluster, la
     assert any((laptop / "runs" / "wide" / "best").iterdir())
     assert not (laptop / "runs" / "wide" / "trials").exists()
 
-    uri = within(runs, "wide", "bucket")
-    more = sweep(cluster, laptop, "--resume", uri, "--trials", "6")
+
+def test_a_sweep_goes_on_from_the_bucket_and_its_state_is_read_there(cluster, laptop, runs):
+    more = sweep(cluster, laptop, "--resume", within(runs, "wide", "bucket"), "--trials", "6")
     assert more.returncode == 0, more.stdout + more.stderr
     assert results.load(laptop / "runs" / "wide").told == 6
 
