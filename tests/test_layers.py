@@ -38,10 +38,10 @@ ROOMS = {
         *("cli", "config", "data", "dispatch", "meter", "overrides", "page", "storage", "training", "trial"),
     },
     "sweep": {
-        *("cli", "config", "dispatch", "overrides", "parallel", "preemption", "simulate", "storage"),
-        *("sweep_config", "tracking", "training", "trial"),
+        *("cli", "cluster", "config", "dispatch", "overrides", "parallel", "preemption", "simulate"),
+        *("storage", "sweep_config", "tracking", "training", "trial"),
     },
-    "cluster": {"cli", "data", "parallel", "preemption", "storage", "sweep"},
+    "cluster": {"cli", "config", "data", "parallel", "preemption", "storage"},
     "errors": set(),
     "dispatch": set(),
     "__main__": {"dispatch"},

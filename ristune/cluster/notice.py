@@ -5,16 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ristune import cli, preemption
 from ristune.cluster import raylet
 from ristune.cluster.metadata import Provider, Silent, Taking, make_provider
+from ristune.data.locks import hold
 from ristune.errors import InputError
-from ristune.sweep.lock import Held, locked
 
 EXAMPLES = """\
   python -m ristune.cluster.notice --provider aws        # beside a Ray started with RISTUNE_NOTICE set
@@ -60,14 +60,29 @@ def _main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(own)
     path = preemption.place()
+    with only_agent(path):
+        preemption.withdraw(path)
+        provider = make_provider(arguments.provider, arguments.endpoint)
+        return Agent(provider, path, arguments.grace, command).run()
+
+
+@contextmanager
+def only_agent(path: Path) -> Iterator[None]:
+    """Be the one agent of a notice.
+
+    Raises:
+        InputError: if another is, and does not end.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while (held := hold(path.with_name(f"{path.name}.lock"), exclusive=True, wait=False)) is None:
+        if time.monotonic() >= deadline:
+            rule = "it may have one agent, and another process is that"
+            raise InputError(preemption.VARIABLE, str(path), rule, "give this node another path")
+        time.sleep(LOOK)
     try:
-        with locked(path.with_name(f"{path.name}.lock"), PATIENCE):
-            preemption.withdraw(path)
-            provider = make_provider(arguments.provider, arguments.endpoint)
-            return Agent(provider, path, arguments.grace, command).run()
-    except Held as error:
-        rule = f"one agent a notice, and {error} is another"
-        raise InputError(preemption.VARIABLE, str(path), rule, "give this node another path") from error
+        yield
+    finally:
+        held.release()
 
 
 @dataclass

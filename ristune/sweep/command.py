@@ -1,9 +1,7 @@
 """Command: search for the best values, many trials on this machine or on a Ray cluster."""
 
 import argparse
-import re
 import shlex
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,17 +13,16 @@ from ristune import cli
 from ristune.config import Config
 from ristune.errors import InputError
 from ristune.simulate import ensure_dataset
+from ristune.sweep.checking import check, check_resumption, sweep_name
 from ristune.sweep.dry_run import print_plan
 from ristune.sweep.finding import RUNS, is_remote
 from ristune.sweep.history import History
 from ristune.sweep.home import Home
 from ristune.sweep.journal import FILE, Journal
-from ristune.sweep.knowledge import Knowledge, read_known, read_points
+from ristune.sweep.order import add_options, check_options
 from ristune.sweep.resources import local_cores, local_gpus, plan, plan_cluster
 from ristune.sweep.resuming import check_dataset, locate, open_sweep, restored, trials_in_total
 from ristune.sweep.running import run
-from ristune.sweep.shares import check_resource
-from ristune.sweep.space_parsing import parse_space
 from ristune.training.device import resolve_device
 from ristune.trial import prepare
 
@@ -44,6 +41,9 @@ EXAMPLES = """\
   python -m ristune.sweep --trials 50 --enqueue runs/OLD/best.yaml --warm-start runs/OLD   # what is known
   python -m ristune.sweep --trials 500 --address auto training.device=cuda sweep.concurrency=8
                                                        # on a Ray cluster whose nodes share this folder
+  python -m ristune.sweep --trials 200 --cluster ray_cluster.yaml output=s3://bucket/runs
+                                                       # on a cluster that is started for it, from this laptop
+  python -m ristune.sweep --cluster ray_cluster.yaml --attach NAME   # follow it again (docs/cluster.md)
   python -m ristune.sweep status NAME --follow                   # how a sweep stands, from any terminal
   python -m ristune.sweep list                                   # all sweeps of runs/
   python -m ristune.sweep best NAME --top 10                     # its best trials; --help of each says more
@@ -61,14 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_intermixed_args(argv)
     command = shlex.join(["python", "-m", "ristune.sweep", *argv])
+    check_options(arguments)
+    check_resumption(arguments)
+    if arguments.cluster is not None:
+        # Ray's launcher and its client take a second to import: no other sweep needs them.
+        from ristune.sweep import submit
+
+        return submit.run(arguments, arguments.trials or DEFAULT_TRIALS)
     if arguments.resume is not None:
         return _resume(arguments, command)
     config = cli.configure(arguments)
     if arguments.show_config:
         print(cli.show(config.resolved()), end="")
         return cli.DONE
-    name = arguments.name or f"{config.task['name']}-{time.strftime('%Y%m%d-%H%M%S')}"
-    directory, home = _place(config, name)
+    directory, home = _place(config, sweep_name(arguments.name, config))
     trials = arguments.trials or DEFAULT_TRIALS
     sweep = _plan(arguments, config, trials, directory, home, command, None)
     if sweep is None:
@@ -80,15 +86,6 @@ def _main(argv: Sequence[str]) -> int:
 
 def _resume(arguments: argparse.Namespace, command: str) -> int:
     """Go on with a sweep, as it was configured."""
-    given = {
-        "--name": arguments.name,
-        "--config-dir": arguments.config_dir or None,
-        "--warm-start": arguments.warm_start,
-    }
-    for option, value in given.items():
-        if value is not None:
-            rule = "a sweep is resumed in its own folder, with its own configuration and knowledge"
-            raise InputError(option, str(value), rule, f"leave out {option}, or start anew without --resume")
     directory, home = locate(arguments.resume)
     with closing(open_sweep(directory, home)) as journal:
         config = restored(journal.history, arguments.overrides)
@@ -120,13 +117,7 @@ def _plan(
         command: the command line itself.
         history: of the sweep that is resumed.
     """
-    check_resource(config)
-    space = parse_space(config)
-    _check_grace(config)
-    knowledge = Knowledge(
-        [point for path in arguments.enqueue or () for point in read_points(path, space)],
-        [read_known(path, space, config) for path in arguments.warm_start or ()],
-    )
+    space, knowledge = check(arguments, config)
     resources = (
         plan(local_cores(), local_gpus(config.training.device), trials, config.sweep)
         if arguments.address is None
@@ -203,23 +194,12 @@ def _parser() -> cli.Parser:
     parser.add_argument(
         "--address", metavar="ADDRESS", help="of a running Ray cluster, or auto (default: start Ray here)"
     )
+    add_options(parser)
     return parser
-
-
-def _check_grace(config: Config) -> None:
-    if config.sweep.resource == "epochs" and config.sweep.grace > config.training.epochs:
-        raise InputError(
-            "sweep.grace",
-            config.sweep.grace,
-            f"it must be at most training.epochs ({config.training.epochs})",
-            "lower it, or train for longer",
-        )
 
 
 def _place(config: Config, name: str) -> tuple[Path, Home | None]:
     """The sweep's folder, and its home if that is an object store; neither may exist yet."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise InputError("--name", name, "it must be letters, digits, '.', '_' and '-'", "choose another")
     home = Home.below(config.output, name) if is_remote(config.output) else None
     directory = Path(config.output) / name if home is None else RUNS / name
     place = str(directory) if home is None or directory.exists() else home.uri

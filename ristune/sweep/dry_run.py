@@ -25,7 +25,7 @@ def print_plan(
     config: Config,
     space: Space,
     trials: int,
-    directory: Path,
+    directory: Path | str,
     resources: Resources,
     history: History | None,
     knowledge: Knowledge,

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -32,7 +33,8 @@ EXAMPLES = """\
   python -m ristune.sweep status wide --follow         # drawn anew until it ends; Ctrl-C leaves it alone
   python -m ristune.sweep status wide --follow > log   # lines, where it is no terminal
   python -m ristune.sweep status s3://bucket/runs/wide --follow   # of a sweep whose output is a bucket
-  python -m ristune.sweep status wide --json | jq .best.objective"""
+  python -m ristune.sweep status wide --json | jq .best.objective
+  python -m ristune.sweep status wide --cluster ray_cluster.yaml   # of a sweep that was submitted there"""
 PURPOSE = """\
 Say how a sweep stands: trials, the best so far, rungs, pace, failures, and the command to go on with. All of
 it is read from the journal: it may be asked at any time, of a sweep that runs as of one that was killed."""
@@ -53,10 +55,19 @@ def _main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "directory", nargs="?", metavar="DIR", help="folder of the sweep, its name in runs/, or its URI"
     )
+    parser.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="of a sweep that was submitted to this file's cluster"
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print summary.json as of now, and how it stands")
     shown.add_argument("--follow", action="store_true", help="show it until it ends")
     arguments = parser.parse_intermixed_args(argv)
+    if arguments.cluster is not None:
+        # Ray's launcher takes a second to import, and only a cluster needs it.
+        from ristune.sweep.following import ask
+
+        flags = [f"--{word}" for word in ("json", "follow") if getattr(arguments, word)]
+        return ask(arguments.cluster, arguments.directory, flags, lambda place: _main([*flags, place]))
     sweep = standing(arguments.directory)
     if arguments.json:
         print(json.dumps(_facts(sweep), indent=2, allow_nan=False))

@@ -61,11 +61,11 @@ def environment(home: Path) -> dict[str, str]:
     return {**clean, "HOME": str(home), "TMPDIR": str(home)}
 
 
-def launch(command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+def launch(command: list[str], variables: dict[str, str], folder: Path = ROOT) -> subprocess.Popen[str]:
     """Start a module of Python as a shell does: in a session, and a process group, of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
-        cwd=ROOT,
+        cwd=folder,
         env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
