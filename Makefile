@@ -21,14 +21,14 @@ sweep: env
 	$(RUN) -m ristune.sweep --trials 8 data.uri=data/nearfield-small \
 		simulator.train=4096 simulator.val=512 simulator.test=512 training.epochs=3
 
-# Everything CI runs: style, types, the tests on every core, and then, one at a time, those that start Ray,
-# an S3 server or a cluster, or build the wheel.
+# Everything CI runs: style, types, the quick tests, and then, two at a time, those that start Ray, an S3 server
+# or a cluster, or build the wheel. What tests have set up they share within a process (tests/groups.py).
 test: lint fast
-	$(RUN) -m pytest -m "ray or s3 or wheel or cluster"
+	$(RUN) -m pytest -m "ray or s3 or wheel or cluster" --numprocesses 2 --dist loadgroup
 
-# The tests that need a few seconds each at most; a file stays on one core, with what it has set up.
+# The tests that need a few seconds each at most.
 fast: env
-	$(RUN) -m pytest --numprocesses auto --dist loadfile
+	$(RUN) -m pytest --numprocesses auto --dist loadgroup
 
 lint: env
 	$(VENV)/bin/ruff format --check .

@@ -10,6 +10,8 @@ import pytest
 
 # Tests that need more than Python, by their marker.
 GROUPS = ("ray", "s3", "cluster", "wheel", "browser")
+# Of a test's reports, which may come from another process: the groups that it is of.
+PROPERTY = "group"
 
 
 def asked_for(expression: str) -> list[str]:
@@ -28,14 +30,9 @@ class Groups:
     def __init__(self, names: list[str]) -> None:
         self._passed: Counter[str] = Counter(dict.fromkeys(names, 0))
         self._skipped: Counter[str] = Counter()
-        self._groups: dict[str, set[str]] = {}
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            self._groups[item.nodeid] = {mark.name for mark in item.iter_markers()} & set(self._passed)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for name in self._groups.get(report.nodeid, ()):
+        for name in {name for key, name in report.user_properties if key == PROPERTY} & set(self._passed):
             self._skipped[name] += report.skipped
             self._passed[name] += report.when == "call" and report.passed
 
@@ -55,6 +52,18 @@ class Groups:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for line in self.faults():
             terminalreporter.write_line(f"FAILED {line}", red=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note of each test its groups, and in which process it runs where there are several.
+
+    Those that share a server or a cluster run in one process, else those of a file.
+    """
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()} & set(GROUPS)
+        item.user_properties += [(PROPERTY, name) for name in sorted(marks)]
+        shared = next((name for name in ("cluster", "s3") if name in marks), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -65,3 +65,10 @@ def test_groups_that_were_not_asked_for_may_be_skipped(run):
 
 def test_one_test_may_be_run_by_its_name(run):
     assert run("-m", "s3", "-k", "one", two="pytest.skip('no server')").ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("expression", ["s3 or ray", "s3 or cluster"])
+def test_tests_of_several_processes_are_counted_as_those_of_one(run, expression):
+    alone, shared = run("-m", expression), run("-m", expression, "--numprocesses", "2", "--dist", "loadgroup")
+    assert shared.ret == alone.ret
+    shared.stdout.fnmatch_lines(["*2 passed*" if "cluster" in expression else "*3 passed*"])

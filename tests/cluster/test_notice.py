@@ -155,7 +155,7 @@ def test_a_command_that_ends_ends_the_agent_without_a_notice(start: Start, tmp_p
 def test_a_second_agent_of_a_node_is_refused(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = start("--provider", "none", *wrapped(tmp_path))
+    start("--provider", "none", *wrapped(tmp_path))
     until((tmp_path / "said").exists)
     monkeypatch.setattr(module, "PATIENCE", 0.0)
     assert module.main(["--provider", "none"]) == 2
