@@ -1,6 +1,8 @@
 """A copy of a journal that lies in an object store, for those who read it while its driver writes."""
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 from ristune.errors import InputError
@@ -28,8 +30,8 @@ class Replica:
             rule, remedy = "it must be the URI of a sweep", "`list` with the URI above it names all"
             raise InputError("DIR", home.uri, rule, remedy)
         self.home = home
-        self._folder = tempfile.TemporaryDirectory(prefix="ristune-status-")
-        self.directory = Path(self._folder.name)
+        self.directory = Path(tempfile.mkdtemp(prefix="ristune-status-"))
+        weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
         self._path = self.directory / "journal" / FILE
         self._path.parent.mkdir()
         self._path.touch()

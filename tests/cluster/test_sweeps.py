@@ -1,6 +1,7 @@
 """Sweeps in a bucket, on real hosts that are cut off, killed and brought up again while they run."""
 
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +12,15 @@ from benchmarks.sweep.whole import faults
 from ristune.storage.access import open_storage
 from ristune.storage.location import within
 from ristune.sweep.home import Home
-from ristune.sweep.replica import Replica
-from ristune.sweep.standing import Phase, Standing
+from ristune.sweep.standing import Phase, Standing, standing
 from tests.cluster.running import Cluster
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
+# What hosts see: the code that `ray up` has shipped, and what is put into their shared folder.
+PYTHON = "env PYTHONPATH=/home/ristune/ristune:/home/shared python -m"
+CONFIGS = "--config-dir /home/shared/tests/configs"
 TRIALS = 12
 # Random values and no stopping: what a trial gives hangs on its number alone.
 FIXED = ("sweep.sampler=random", "sweep.seed=3", "sweep.scheduler=none", "sweep.concurrency=2")
@@ -37,7 +40,7 @@ class Running:
     def start(self) -> None:
         self._drive(
             *("--name", self.name, "--trials", str(TRIALS), "task=toy", "space=toy"),
-            *("--config-dir", str(ROOT / "tests" / "configs"), f"training.epochs={self.epochs}", *FIXED),
+            *(*CONFIGS.split(), f"training.epochs={self.epochs}", *FIXED),
             *(f"output={within(self.cluster.bucket, 'runs', 'bucket')}", f"data.uri={self.data}"),
             *("training.device=cpu", "tracking.mode=disabled", "training.checkpoint_seconds=2"),
         )
@@ -46,20 +49,24 @@ class Running:
         self._drive("--resume", self.uri)
 
     def _drive(self, *arguments: str) -> None:
-        line = f"env PYTHONPATH={ROOT} python -m ristune.sweep --address auto {shlex.join(arguments)}"
+        line = f"{PYTHON} ristune.sweep --address auto {shlex.join(arguments)}"
         there = "mkdir -p ~/work && cd ~/work"
         self.cluster.head_exec(f"{there} && (setsid nohup {line} >> out.txt 2>&1 < /dev/null &)")
 
     def standing(self) -> Standing:
-        replica = Replica(Home(self.uri))
-        return Standing(replica.directory, replica)
+        return standing(self.uri)
 
     def until(self, condition: Callable[[Standing], bool], seconds: float = 150.0) -> Standing:
         deadline = time.monotonic() + seconds
-        while not Home(self.uri).segments.there() or not condition(self.standing()):
+        seen: Standing | None = None
+        while seen is None or not condition(seen):
             assert time.monotonic() < deadline, self.cluster.head_exec("tail -n 40 ~/work/out.txt")
             time.sleep(1)
-        return self.standing()
+            if seen is not None:
+                seen.news()
+            elif Home(self.uri).segments.there():
+                seen = self.standing()
+        return seen
 
     def ended(self) -> dict[str, tuple[object, ...]]:
         """What each trial came to, once the sweep has ended, whole."""
@@ -79,10 +86,10 @@ def store(cluster: Cluster) -> Iterator[None]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, cluster.environment[name])
         sizes = ("simulator.train=2048", "simulator.val=64", "simulator.test=64")
-        configs = f"--config-dir {ROOT / 'tests' / 'configs'}"
+        shutil.copytree(TESTS, Path(cluster.bed.folder) / "shared" / "tests", dirs_exist_ok=True)
         out = shlex.quote(within(cluster.bucket, "toy", "bucket"))
-        command = f"python -m ristune.simulate --out {out} task=toy {configs} {' '.join(sizes)}"
-        cluster.head_exec(f"cd /tmp && PYTHONPATH={ROOT} {command}", timeout=120)
+        command = f"ristune.simulate --out {out} task=toy {CONFIGS} {' '.join(sizes)}"
+        cluster.head_exec(f"cd /tmp && {PYTHON} {command}", timeout=120)
         yield
 
 
