@@ -2,7 +2,10 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -29,6 +32,7 @@ WRITE_STALL_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 # pyarrow repeats a call at most once by itself: how long and how often is decided here.
 _ATTEMPTS = 1
+_NO_INSTANCE = "AWS_EC2_METADATA_DISABLED"
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 T = TypeVar("T")
 
@@ -198,6 +202,11 @@ def _connect(location: Location, writing: bool) -> FileSystem:
     region = location.region
     if region is None and endpoint is not None and not os.environ.get("AWS_REGION"):
         region = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
+    with _without_instance(location.anonymous or _has_keys(), region is not None or _has_region()):
+        return _s3(location, writing, region, options)
+
+
+def _s3(location: Location, writing: bool, region: str | None, options: dict[str, Any]) -> S3FileSystem:
     return S3FileSystem(
         **options,
         region=region,
@@ -209,3 +218,38 @@ def _connect(location: Location, writing: bool) -> FileSystem:
         # With a delayed open, a failed upload leaves an empty object under the name.
         allow_delayed_open=False,
     )
+
+
+@contextmanager
+def _without_instance(has_keys: bool, has_region: bool) -> Iterator[None]:
+    """Keep AWS's library from asking the machine for what is known.
+
+    It asks all the same, and where nobody answers and nobody refuses, as in many networks, it waits 4 s for a
+    region and 10 s for keys, with every filesystem.
+    """
+    if not (has_keys and has_region) or _NO_INSTANCE in os.environ:
+        yield
+        return
+    os.environ[_NO_INSTANCE] = "true"
+    try:
+        yield
+    finally:
+        os.environ.pop(_NO_INSTANCE, None)
+
+
+def _has_keys() -> bool:
+    """Whether keys lie in the environment or in AWS's file."""
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return True
+    file = ConfigParser(interpolation=None, strict=False)
+    path = os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials"
+    try:
+        file.read(os.path.expanduser(path))
+    except (ConfigParserError, UnicodeDecodeError):
+        # AWS's library says what is wrong with it.
+        return False
+    return file.has_option(os.environ.get("AWS_PROFILE", "default"), "aws_access_key_id")
+
+
+def _has_region() -> bool:
+    return any(os.environ.get(name) for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))

@@ -22,17 +22,17 @@ TESTS = Path(__file__).parents[1]
 PYTHON = "env PYTHONPATH=/home/ristune/ristune:/home/shared python -m"
 CONFIGS = "--config-dir /home/shared/tests/configs"
 TRIALS = 12
-# Random values and no stopping: what a trial gives hangs on its number alone.
-FIXED = ("sweep.sampler=random", "sweep.seed=3", "sweep.scheduler=none", "sweep.concurrency=2")
+EPOCHS = 6
+# Random values and no rung before the last epoch: what a trial gives hangs on its number alone.
+FIXED = ("sweep.sampler=random", "sweep.seed=3", f"sweep.grace={EPOCHS}", "sweep.concurrency=2")
 
 
 class Running:
     """A sweep whose driver runs on the cluster's head."""
 
-    def __init__(self, cluster: Cluster, name: str, epochs: int) -> None:
+    def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster = cluster
         self.name = name
-        self.epochs = epochs
         self.result: dict[str, tuple[object, ...]] = {}
         self.uri = within(cluster.bucket, f"runs/{name}", "bucket")
         self.data = within(cluster.bucket, "toy", "bucket")
@@ -40,7 +40,7 @@ class Running:
     def start(self) -> None:
         self._drive(
             *("--name", self.name, "--trials", str(TRIALS), "task=toy", "space=toy"),
-            *(*CONFIGS.split(), f"training.epochs={self.epochs}", *FIXED),
+            *(*CONFIGS.split(), f"training.epochs={EPOCHS}", *FIXED),
             *(f"output={within(self.cluster.bucket, 'runs', 'bucket')}", f"data.uri={self.data}"),
             *("training.device=cpu", "tracking.mode=disabled", "training.checkpoint_seconds=2"),
         )
@@ -95,7 +95,7 @@ def store(cluster: Cluster) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster: Cluster, store: None) -> Running:
-    sweep = Running(cluster, "undisturbed", epochs=12)
+    sweep = Running(cluster, "undisturbed")
     sweep.start()
     sweep.result = sweep.ended()
     return sweep
@@ -125,7 +125,7 @@ def test_a_sweep_whose_workers_are_cut_off_and_killed_ends_as_one_that_is_left_a
     cluster: Cluster, undisturbed: Running, tmp_path: Path
 ) -> None:
     first, second = cluster.workers
-    sweep = Running(cluster, "workers", undisturbed.epochs)
+    sweep = Running(cluster, "workers")
     sweep.start()
     sweep.until(lambda seen: seen.history.told >= 1)
     cluster.cut(first)
@@ -143,7 +143,7 @@ def test_a_sweep_whose_workers_are_cut_off_and_killed_ends_as_one_that_is_left_a
 def test_a_sweep_whose_head_is_killed_goes_on_from_the_bucket(
     cluster: Cluster, undisturbed: Running, tmp_path: Path
 ) -> None:
-    sweep = Running(cluster, "head", undisturbed.epochs)
+    sweep = Running(cluster, "head")
     sweep.start()
     sweep.until(lambda seen: seen.history.told >= 2)
     cluster.kill_host("head")
