@@ -1,4 +1,4 @@
-"""Whether AWS's library asks the machine it runs on for keys and region; a server stands in for the machine."""
+"""Whether AWS's library asks the machine it runs on for keys and region; a server stands in for it."""
 
 import threading
 from collections.abc import Iterator
