@@ -13,6 +13,7 @@ from ristune.storage.access import open_storage
 from ristune.storage.location import within
 from ristune.sweep.home import Home
 from ristune.sweep.standing import Phase, Standing, standing
+from ristune.sweep.transfer import download
 from tests.cluster.running import Cluster
 
 pytestmark = pytest.mark.cluster
@@ -108,6 +109,7 @@ def whole(sweep: Running, folder: Path) -> list[str]:
     (folder / "journal" / "events.jsonl").write_bytes(Home(sweep.uri).segments.read())
     for name in ("summary.json", "trials.parquet", "records.parquet", "best.yaml", "config.yaml"):
         (folder / name).write_bytes(there.read(name))
+    download(there, "best", folder / "best")
     states = [f"state of {trial}" for trial in there.list("trials") if there.list(f"trials/{trial}/resume")]
     return [*faults(folder, TRIALS), *states]
 
