@@ -72,9 +72,17 @@ def _of(scratch: Path) -> list[int]:
         # Another user's, or one that has just ended.
         with suppress(PermissionError, FileNotFoundError, ProcessLookupError):
             started = f"TMPDIR={scratch}".encode() in (process / "environ").read_bytes().split(b"\0")
-            files = {os.readlink(file) for file in (process / "fd").iterdir()}
-            # The lock itself is opened by whoever clears up.
-            inside = {file for file in files if file.startswith(f"{scratch}/")} - {str(scratch / ALIVE)}
-            if started or inside:
+            if started or _has_open(process, scratch):
                 found.append(int(process.name))
     return [pid for pid in found if pid != os.getpid()]
+
+
+def _has_open(process: Path, scratch: Path) -> bool:
+    for descriptor in (process / "fd").iterdir():
+        # One that it has just closed says nothing of the others.
+        with suppress(FileNotFoundError):
+            file = os.readlink(descriptor)
+            # The lock itself is opened by whoever clears up.
+            if file.startswith(f"{scratch}/") and file != str(scratch / ALIVE):
+                return True
+    return False
