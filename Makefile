@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # A real S3 server and real hosts for the tests, from Debian's packages.
 PACKAGES := ceph-mon ceph-osd radosgw ceph-common iproute2 openssh-client openssh-server rsync util-linux
 
-.PHONY: env sweep test fast lint tools
+.PHONY: env sweep test clusters fast lint tools
 .DEFAULT_GOAL := env
 
 env: $(VENV)/ready
@@ -21,14 +21,18 @@ sweep: env
 	$(RUN) -m ristune.sweep --trials 8 data.uri=data/nearfield-small \
 		simulator.train=4096 simulator.val=512 simulator.test=512 training.epochs=3
 
-# Everything CI runs: style, types, the quick tests, and then, two at a time, those that start Ray, an S3 server
-# or a cluster, or build the wheel. What tests have set up they share within a process (tests/groups.py).
+# Everything CI runs: style, types, the quick tests on every core, and then, one at a time, those that start Ray
+# or an S3 server, or build the wheel.
 test: lint fast
-	$(RUN) -m pytest -m "ray or s3 or wheel or cluster" --numprocesses 2 --dist loadgroup
+	$(RUN) -m pytest -m "(ray or s3 or wheel) and not cluster"
 
-# The tests that need a few seconds each at most.
+# Clusters of real hosts, made of namespaces, and a simulated EC2: as root.
+clusters: env
+	$(RUN) -m pytest -m cluster
+
+# The tests that need a few seconds each at most; a file stays on one core, with what it has set up.
 fast: env
-	$(RUN) -m pytest --numprocesses auto --dist loadgroup
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
 
 lint: env
 	$(VENV)/bin/ruff format --check .

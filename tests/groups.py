@@ -54,6 +54,7 @@ class Groups:
             terminalreporter.write_line(f"FAILED {line}", red=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Note of each test its groups, and in which process it runs where there are several.
 

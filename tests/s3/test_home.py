@@ -76,7 +76,7 @@ def test_a_sweep_outlives_its_machine_in_the_bucket(server, bucket, home):
         *("--name", "far", "--trials", str(TRIALS), "task=toy", "space=toy", "--config-dir", str(CONFIGS)),
         *(f"data.uri={home / 'data'}", f"output={output}", "training.device=cpu", "training.epochs=6"),
         *("simulator.train=1024", "simulator.val=64", "simulator.test=64", "sweep.concurrency=2"),
-        *("tracking.mode=offline", "sweep.scheduler=none"),
+        *("tracking.mode=offline", "sweep.grace=6"),
     ]
     first = start(home, "first", *given)
     waited(lambda: len(states(store)) >= 2 and standing(uri).history.told >= 1, first)
