@@ -13,6 +13,7 @@ HOME = "/home/ristune"
 _SCRIPT = Path(__file__).parent / "host.sh"
 _SHARED_MEMORY = "256m"
 _WAIT_SECONDS = 20.0
+_LOOK_SECONDS = 0.05
 # These folders are the host's own; what lies in them on the machine is not seen there, but what is kept.
 _OWN = ("/home/", "/tmp/")
 
@@ -72,7 +73,8 @@ def start(own: Path, name: str, kept: Sequence[str]) -> None:
         # Later than that it is not on its way, but has ended.
         if waited > (_WAIT_SECONDS if _outer(own) else 2.0):
             raise RuntimeError(f"host {name} did not start:\n{(own / 'host.log').read_text()[-2000:]}")
-        time.sleep(0.05)
+        # It is nobody's child, and says to nobody that its sshd listens.
+        time.sleep(_LOOK_SECONDS)
 
 
 def first_process(own: Path) -> int | None:
@@ -96,7 +98,8 @@ def kill(own: Path) -> None:
     while _outer(own) or (first and system.parent_of(first) is not None):
         if time.monotonic() > end:
             raise RuntimeError(f"the processes of {own.name} do not end")
-        time.sleep(0.05)
+        # They are not our children: nothing can be waited for.
+        time.sleep(_LOOK_SECONDS)
 
 
 def entering(first: int, command: str) -> list[str]:

@@ -212,6 +212,7 @@ class Follower:
                     self._say(f"connection lost ({error}); the sweep goes on, trying again")
                 if now - lost > PATIENCE:
                     raise ClusterFailure(f"the head cannot be reached any more: {error}") from error
+            # A network that is away for a moment is not asked without end.
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -233,6 +234,7 @@ class Follower:
                 raise ClusterFailure(f"the head does not know {self._job.id!r}: it was started anew since")
             if job.ended:
                 return job
+            # The stream of a log ends a moment before its job does.
             time.sleep(PERIOD)
 
 

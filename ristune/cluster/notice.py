@@ -78,6 +78,7 @@ def only_agent(path: Path) -> Iterator[None]:
         if time.monotonic() >= deadline:
             rule = "it may have one agent, and another process is that"
             raise InputError(preemption.VARIABLE, str(path), rule, "give this node another path")
+        # The system has no wait for a lock that ends by itself.
         time.sleep(LOOK)
     try:
         yield

@@ -200,6 +200,7 @@ def fetch(cluster: ClusterFile, job: Job, local: Path) -> bool:
 
 def _interrupted_again() -> bool:
     with suppress(KeyboardInterrupt):
+        # What the user has these seconds for is to press it again.
         time.sleep(SECOND_THOUGHTS)
         return False
     return True
